@@ -1,0 +1,1 @@
+"""Plumbing that two or more services share: contracts, bus, RPC, rows, telemetry, identity."""

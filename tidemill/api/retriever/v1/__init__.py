@@ -1,0 +1,23 @@
+"""Messages and services of tidemill.api.retriever.v1 (generated; run `make proto`)."""
+
+from .retriever_service_pb2 import (
+    GetIndexRequest,
+    GetIndexResponse,
+    Hit,
+    SearchRequest,
+    SearchResponse,
+)
+from .retriever_service_pb2_grpc import (
+    RetrieverServiceServicer,
+    RetrieverServiceStub,
+)
+
+__all__ = [
+    "GetIndexRequest",
+    "GetIndexResponse",
+    "Hit",
+    "RetrieverServiceServicer",
+    "RetrieverServiceStub",
+    "SearchRequest",
+    "SearchResponse",
+]
