@@ -66,7 +66,7 @@ class CreateSuiteRequest(_message.Message):
     suite_id: _builtins.str
     @_builtins.property
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___Sample]:
-        """20 to 5,000 samples."""
+        """20 to 2,000 samples, so that a verdict with its facts fits into one event."""
 
     def __init__(
         self,

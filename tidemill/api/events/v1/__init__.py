@@ -35,6 +35,7 @@ from .documents_pb2 import (
 from .evaluations_pb2 import (
     EvaluationCompleted,
     MetricComparison,
+    SampleResult,
     SampleScore,
     VERDICT_PASSED,
     VERDICT_REFUSED,
@@ -100,6 +101,7 @@ __all__ = [
     "ReleaseChanged",
     "ReleaseState",
     "RetrievedChunk",
+    "SampleResult",
     "SampleScore",
     "Thumb",
     "VERDICT_PASSED",

@@ -25,19 +25,21 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(tidemill/api/events/v1/evaluations.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"w\n\x10MetricComparison\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\x01\x12\x11\n\tcandidate\x18\x03 \x01(\x01\x12\x0f\n\x07p_value\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x01\x12\x0e\n\x06passed\x18\x06 \x01(\x08\"E\n\x0bSampleScore\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\x01\x12\x11\n\tcandidate\x18\x03 \x01(\x01\"\x88\x03\n\x13\x45valuationCompleted\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x15\n\revaluation_id\x18\x02 \x01(\t\x12\x1c\n\x14\x63\x61ndidate_release_id\x18\x03 \x01(\t\x12\x1b\n\x13\x62\x61seline_release_id\x18\x04 \x01(\t\x12\x10\n\x08suite_id\x18\x05 \x01(\t\x12\x12\n\nsuite_hash\x18\x06 \x01(\t\x12\x39\n\x07metrics\x18\x07 \x03(\x0b\x32(.tidemill.api.events.v1.MetricComparison\x12\x34\n\x07samples\x18\x08 \x03(\x0b\x32#.tidemill.api.events.v1.SampleScore\x12\x30\n\x07verdict\x18\t \x01(\x0e\x32\x1f.tidemill.api.events.v1.Verdict\x12\x0f\n\x07reasons\x18\n \x03(\t\x12\x32\n\x0e\x63ompleted_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp*K\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_PASSED\x10\x01\x12\x13\n\x0fVERDICT_REFUSED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(tidemill/api/events/v1/evaluations.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"w\n\x10MetricComparison\x12\x0e\n\x06metric\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\x01\x12\x11\n\tcandidate\x18\x03 \x01(\x01\x12\x0f\n\x07p_value\x18\x04 \x01(\x01\x12\r\n\x05limit\x18\x05 \x01(\x01\x12\x0e\n\x06passed\x18\x06 \x01(\x08\"\xd3\x01\n\x0cSampleResult\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61iled\x18\x02 \x01(\x08\x12\x14\n\x0c\x65rror_reason\x18\x03 \x01(\t\x12\x0f\n\x07refused\x18\x04 \x01(\x08\x12\x13\n\x0b\x65xact_match\x18\x05 \x01(\x01\x12\n\n\x02\x66\x31\x18\x06 \x01(\x01\x12\x0f\n\x07rouge_l\x18\x07 \x01(\x01\x12\x18\n\x10\x63itation_correct\x18\x08 \x01(\x08\x12\x18\n\x10\x64uration_seconds\x18\t \x01(\x01\x12\x13\n\x0b\x63ost_micros\x18\n \x01(\x03\"\xe9\x01\n\x0bSampleScore\x12\x11\n\tsample_id\x18\x01 \x01(\t\x12\x10\n\x08\x62\x61seline\x18\x02 \x01(\x01\x12\x11\n\tcandidate\x18\x03 \x01(\x01\x12\x12\n\nanswerable\x18\x04 \x01(\x08\x12\x0f\n\x07\x63itable\x18\x05 \x01(\x08\x12=\n\x0f\x62\x61seline_result\x18\x06 \x01(\x0b\x32$.tidemill.api.events.v1.SampleResult\x12>\n\x10\x63\x61ndidate_result\x18\x07 \x01(\x0b\x32$.tidemill.api.events.v1.SampleResult\"\xb3\x03\n\x13\x45valuationCompleted\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x15\n\revaluation_id\x18\x02 \x01(\t\x12\x1c\n\x14\x63\x61ndidate_release_id\x18\x03 \x01(\t\x12\x1b\n\x13\x62\x61seline_release_id\x18\x04 \x01(\t\x12\x10\n\x08suite_id\x18\x05 \x01(\t\x12\x12\n\nsuite_hash\x18\x06 \x01(\t\x12\x39\n\x07metrics\x18\x07 \x03(\x0b\x32(.tidemill.api.events.v1.MetricComparison\x12\x34\n\x07samples\x18\x08 \x03(\x0b\x32#.tidemill.api.events.v1.SampleScore\x12\x30\n\x07verdict\x18\t \x01(\x0e\x32\x1f.tidemill.api.events.v1.Verdict\x12\x0f\n\x07reasons\x18\n \x03(\t\x12\x32\n\x0e\x63ompleted_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04look\x18\x0c \x01(\x05\x12\x1b\n\x13index_manifest_hash\x18\r \x01(\t*K\n\x07Verdict\x12\x17\n\x13VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eVERDICT_PASSED\x10\x01\x12\x13\n\x0fVERDICT_REFUSED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.api.events.v1.evaluations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERDICT']._serialized_start=688
-  _globals['_VERDICT']._serialized_end=763
+  _globals['_VERDICT']._serialized_start=1110
+  _globals['_VERDICT']._serialized_end=1185
   _globals['_METRICCOMPARISON']._serialized_start=101
   _globals['_METRICCOMPARISON']._serialized_end=220
-  _globals['_SAMPLESCORE']._serialized_start=222
-  _globals['_SAMPLESCORE']._serialized_end=291
-  _globals['_EVALUATIONCOMPLETED']._serialized_start=294
-  _globals['_EVALUATIONCOMPLETED']._serialized_end=686
+  _globals['_SAMPLERESULT']._serialized_start=223
+  _globals['_SAMPLERESULT']._serialized_end=434
+  _globals['_SAMPLESCORE']._serialized_start=437
+  _globals['_SAMPLESCORE']._serialized_end=670
+  _globals['_EVALUATIONCOMPLETED']._serialized_start=673
+  _globals['_EVALUATIONCOMPLETED']._serialized_end=1108
 # @@protoc_insertion_point(module_scope)

@@ -84,6 +84,59 @@ class MetricComparison(_message.Message):
 Global___MetricComparison: _TypeAlias = MetricComparison  # noqa: Y015
 
 @_typing.final
+class SampleResult(_message.Message):
+    """How one release did on one sample."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_ID_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    ERROR_REASON_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    EXACT_MATCH_FIELD_NUMBER: _builtins.int
+    F1_FIELD_NUMBER: _builtins.int
+    ROUGE_L_FIELD_NUMBER: _builtins.int
+    CITATION_CORRECT_FIELD_NUMBER: _builtins.int
+    DURATION_SECONDS_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    answer_id: _builtins.str
+    """Leads to the AnswerGenerated event; empty when failed."""
+    failed: _builtins.bool
+    """True when no answer came after every retry; the sample counts against the candidate."""
+    error_reason: _builtins.str
+    """Name of an ErrorReason when failed."""
+    refused: _builtins.bool
+    exact_match: _builtins.float
+    """Between 0 and 1, citation markers stripped."""
+    f1: _builtins.float
+    rouge_l: _builtins.float
+    citation_correct: _builtins.bool
+    """False for a refusal; else whether a cited document holds the answer."""
+    duration_seconds: _builtins.float
+    cost_micros: _builtins.int
+    def __init__(
+        self,
+        *,
+        answer_id: _builtins.str = ...,
+        failed: _builtins.bool = ...,
+        error_reason: _builtins.str = ...,
+        refused: _builtins.bool = ...,
+        exact_match: _builtins.float = ...,
+        f1: _builtins.float = ...,
+        rouge_l: _builtins.float = ...,
+        citation_correct: _builtins.bool = ...,
+        duration_seconds: _builtins.float = ...,
+        cost_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "citation_correct", b"citation_correct", "cost_micros", b"cost_micros", "duration_seconds", b"duration_seconds", "error_reason", b"error_reason", "exact_match", b"exact_match", "f1", b"f1", "failed", b"failed", "refused", b"refused", "rouge_l", b"rouge_l"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SampleResult: _TypeAlias = SampleResult  # noqa: Y015
+
+@_typing.final
 class SampleScore(_message.Message):
     """Scores of one sample under both releases; enough to repeat the decision."""
 
@@ -92,19 +145,36 @@ class SampleScore(_message.Message):
     SAMPLE_ID_FIELD_NUMBER: _builtins.int
     BASELINE_FIELD_NUMBER: _builtins.int
     CANDIDATE_FIELD_NUMBER: _builtins.int
+    ANSWERABLE_FIELD_NUMBER: _builtins.int
+    CITABLE_FIELD_NUMBER: _builtins.int
+    BASELINE_RESULT_FIELD_NUMBER: _builtins.int
+    CANDIDATE_RESULT_FIELD_NUMBER: _builtins.int
     sample_id: _builtins.str
     baseline: _builtins.float
+    """Primary score between 0 and 1."""
     candidate: _builtins.float
+    answerable: _builtins.bool
+    """False when the documents do not hold the answer."""
+    citable: _builtins.bool
+    """True when the sample names documents that a citation is checked against."""
+    @_builtins.property
+    def baseline_result(self) -> Global___SampleResult: ...
+    @_builtins.property
+    def candidate_result(self) -> Global___SampleResult: ...
     def __init__(
         self,
         *,
         sample_id: _builtins.str = ...,
         baseline: _builtins.float = ...,
         candidate: _builtins.float = ...,
+        answerable: _builtins.bool = ...,
+        citable: _builtins.bool = ...,
+        baseline_result: Global___SampleResult | None = ...,
+        candidate_result: Global___SampleResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_result", b"baseline_result", "candidate_result", b"candidate_result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "candidate", b"candidate", "sample_id", b"sample_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answerable", b"answerable", "baseline", b"baseline", "baseline_result", b"baseline_result", "candidate", b"candidate", "candidate_result", b"candidate_result", "citable", b"citable", "sample_id", b"sample_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -127,6 +197,8 @@ class EvaluationCompleted(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     REASONS_FIELD_NUMBER: _builtins.int
     COMPLETED_TIME_FIELD_NUMBER: _builtins.int
+    LOOK_FIELD_NUMBER: _builtins.int
+    INDEX_MANIFEST_HASH_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     evaluation_id: _builtins.str
     candidate_release_id: _builtins.str
@@ -135,6 +207,12 @@ class EvaluationCompleted(_message.Message):
     suite_hash: _builtins.str
     """SHA-256 over the suite's samples, hexadecimal."""
     verdict: Global___Verdict.ValueType
+    look: _builtins.int
+    """How many candidates this suite has judged against this baseline, this one included;
+    each look spends a smaller share of alpha.
+    """
+    index_manifest_hash: _builtins.str
+    """Manifest of the index while the candidate was asked."""
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricComparison]: ...
     @_builtins.property
@@ -159,10 +237,12 @@ class EvaluationCompleted(_message.Message):
         verdict: Global___Verdict.ValueType = ...,
         reasons: _abc.Iterable[_builtins.str] | None = ...,
         completed_time: _timestamp_pb2.Timestamp | None = ...,
+        look: _builtins.int = ...,
+        index_manifest_hash: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["completed_time", b"completed_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_release_id", b"baseline_release_id", "candidate_release_id", b"candidate_release_id", "completed_time", b"completed_time", "evaluation_id", b"evaluation_id", "metrics", b"metrics", "reasons", b"reasons", "samples", b"samples", "suite_hash", b"suite_hash", "suite_id", b"suite_id", "tenant_id", b"tenant_id", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_release_id", b"baseline_release_id", "candidate_release_id", b"candidate_release_id", "completed_time", b"completed_time", "evaluation_id", b"evaluation_id", "index_manifest_hash", b"index_manifest_hash", "look", b"look", "metrics", b"metrics", "reasons", b"reasons", "samples", b"samples", "suite_hash", b"suite_hash", "suite_id", b"suite_id", "tenant_id", b"tenant_id", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
