@@ -74,17 +74,8 @@ def tables_joined(blocks: list[Block]) -> Iterator[list[Block]]:
         yield rows
 
 
-class HandbookPdf(FPDF):
-    """A page with the company's footer."""
-
-    def footer(self) -> None:
-        self.set_y(-15)
-        self.set_font("Helvetica", size=8)
-        self.cell(0, 10, f"{AUTHOR} - internal document - page {self.page_no()}", align="C")
-
-
 def pdf_bytes(blocks: list[Block]) -> bytes:
-    pdf = HandbookPdf(format="A4")
+    pdf = FPDF(format="A4")
     # Compressed streams differ between builds of zlib; plain ones are the same everywhere.
     pdf.set_compression(False)
     pdf.set_creation_date(PUBLISHED)
@@ -95,6 +86,7 @@ def pdf_bytes(blocks: list[Block]) -> bytes:
     pdf.add_page()
     for group in tables_joined(blocks):
         add_to_pdf(pdf, group)
+    add_footer(pdf)
     return bytes(pdf.output())
 
 
@@ -110,6 +102,13 @@ def add_to_pdf(pdf: FPDF, group: list[Block]) -> None:
     pdf.ln(3 if block.kind == "heading" else 0)
     pdf.multi_cell(0, size * 0.5, text, align="L", new_x=XPos.LMARGIN, new_y=YPos.NEXT)
     pdf.ln(2)
+
+
+def add_footer(pdf: FPDF) -> None:
+    pdf.set_auto_page_break(False)
+    pdf.set_y(-15)
+    pdf.set_font("Helvetica", size=8)
+    pdf.cell(0, 10, f"{AUTHOR} - internal document", align="C")
 
 
 def docx_bytes(blocks: list[Block]) -> bytes:
