@@ -1,0 +1,1 @@
+"""The seven services; each is started by `python -m services NAME`."""

@@ -1,0 +1,44 @@
+"""Start services: python -m services [NAME ...]; without a name all seven in one process."""
+
+import argparse
+import asyncio
+import importlib
+import signal
+import sys
+from contextlib import AsyncExitStack
+
+from tidemill.rpc.server import StartRefused
+from tidemill.runtime import running
+from tidemill.settings import SERVICES, MeshSettings
+from tidemill.telemetry.logging import configure_logging
+
+
+async def serve(names: list[str], settings: MeshSettings) -> None:
+    """Run the services until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        for name in names:
+            app = importlib.import_module(f"services.{name}.app")
+            await stack.enter_async_context(running(name, settings, app.lifespan))
+        await stop.wait()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*SERVICES, []], metavar="NAME")
+    names = parser.parse_args().names or list(SERVICES)
+    settings = MeshSettings()
+    configure_logging(names[0] if len(names) == 1 else "tidemill", settings.log_level)
+    try:
+        asyncio.run(serve(names, settings))
+    except StartRefused as refused:
+        sys.stderr.write(f"{refused.reason}: {refused.hint}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""CloudEvents in Kafka headers (binary mode), with trace context and, from outside, a token."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+
+from tidemill.faults import Fault, Reason
+from tidemill.topics import M, Topic
+
+PROTOBUF = "application/protobuf"
+JSON = "application/json"
+
+EVENT_ID = "ce_id"
+TOKEN = "tidemill-token"  # noqa: S105 - a header's name
+TRACEPARENT = "traceparent"
+CONTENT_TYPE = "content-type"
+CONSUMER = "tidemill-consumer"
+REPLAY = "tidemill-replay"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A Kafka record as it was read."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes
+    value: bytes
+    headers: Mapping[str, str]
+    time: datetime
+
+    @property
+    def event_id(self) -> str:
+        """The producer's id, or the record's place when the producer gave none."""
+        return self.headers.get(EVENT_ID) or self.origin
+
+    @property
+    def replay(self) -> int:
+        """0 at first, n for the n-th replay of a dead letter."""
+        value = self.headers.get(REPLAY, "0")
+        return int(value) if value.isdecimal() and len(value) < 9 else 0
+
+    @property
+    def origin(self) -> str:
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+def header_text(headers: list[tuple[str, bytes]]) -> dict[str, str]:
+    """Headers as text; bytes that are not UTF-8 are replaced, since nothing may depend on them."""
+    return {name: (value or b"").decode(errors="replace") for name, value in headers}
+
+
+def event_headers(
+    topic: Topic[Message], event_id: str, source: str, moment: datetime
+) -> dict[str, str]:
+    return {
+        "ce_specversion": "1.0",
+        EVENT_ID: event_id,
+        "ce_source": f"tidemill/{source}",
+        "ce_type": topic.type,
+        "ce_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        CONTENT_TYPE: PROTOBUF,
+    }
+
+
+def split_key(key: bytes) -> tuple[str, str]:
+    """(tenant, aggregate) of a key "tenant/aggregate"."""
+    try:
+        tenant, _, aggregate = key.decode().partition("/")
+    except UnicodeDecodeError as error:
+        raise Fault(Reason.SCHEMA_INVALID, field="key") from error
+    if not tenant or not aggregate:
+        raise Fault(Reason.SCHEMA_INVALID, field="key")
+    return tenant, aggregate
+
+
+def decode(topic: Topic[M], record: Record) -> M:
+    """The record's message; unknown fields are refused, since they would be dropped silently."""
+    message = topic.message()
+    content_type = record.headers.get(CONTENT_TYPE, PROTOBUF).partition(";")[0].strip()
+    if content_type == JSON:
+        decode_json(message, record.value)
+    elif content_type == PROTOBUF:
+        decode_protobuf(message, record.value)
+    else:
+        raise Fault(Reason.SCHEMA_INVALID, field="content-type")
+    return message
+
+
+def decode_json(message: Message, value: bytes) -> None:
+    try:
+        json_format.Parse(value, message)
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise Fault(Reason.SCHEMA_INVALID, field="value") from error
+
+
+def decode_protobuf(message: Message, value: bytes) -> None:
+    try:
+        message.ParseFromString(value)
+    except DecodeError as error:
+        raise Fault(Reason.SCHEMA_INVALID, field="value") from error
+    if has_unknown_fields(message):
+        raise Fault(Reason.SCHEMA_INVALID, field="unknown")
+
+
+def has_unknown_fields(message: Message) -> bool:
+    """True when any level of the message holds fields that the contract does not name."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    copy.DiscardUnknownFields()
+    return copy.ByteSize() != message.ByteSize()

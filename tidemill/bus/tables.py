@@ -1,0 +1,36 @@
+"""Inbox and outbox rows, beside every service's own rows."""
+
+from datetime import datetime
+
+from sqlalchemy import DateTime, Integer, LargeBinary, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class BusBase(DeclarativeBase):
+    """Tables of the bus."""
+
+
+class InboxRow(BusBase):
+    """An event that this service is done with: applied or dead."""
+
+    __tablename__ = "inbox"
+
+    consumer: Mapped[str] = mapped_column(String(200), primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(10))
+    # Which replay of a dead letter was last tried; 0 for the first delivery.
+    replay: Mapped[int] = mapped_column(Integer, default=0)
+    done_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class OutboxRow(BusBase):
+    """An event that waits to be published; deleted once the broker has it."""
+
+    __tablename__ = "outbox"
+
+    # SQLite counts upwards only for INTEGER keys.
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    topic: Mapped[str] = mapped_column(String(249))
+    key: Mapped[bytes] = mapped_column(LargeBinary)
+    value: Mapped[bytes] = mapped_column(LargeBinary)
+    headers: Mapped[str] = mapped_column(Text)

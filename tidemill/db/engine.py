@@ -1,0 +1,117 @@
+"""One database a service; sessions for reading, units of the bus for writing."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import MetaData, event, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from tidemill.faults import Fault, Reason
+
+BUSY_SECONDS = 10
+
+
+class Database:
+    """An engine and its sessions. Rows stay readable after commit (expire_on_commit is off)."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self.engine = engine
+        self._sessions = async_sessionmaker(engine, expire_on_commit=False)
+        reading = engine.execution_options(tidemill_read_only=True)
+        self._reading = async_sessionmaker(reading, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A session for reading; whatever it did is rolled back at the end."""
+        with storage_faults():
+            async with self._reading() as session:
+                yield session
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session that commits at the end or leaves nothing."""
+        with storage_faults():
+            async with self._sessions.begin() as session:
+                yield session
+
+    async def create_tables(self, metadata: MetaData) -> None:
+        async with self.engine.begin() as connection:
+            await connection.run_sync(metadata.create_all)
+
+    async def ping(self) -> None:
+        """Raises Fault(DEPENDENCY_UNAVAILABLE) when the database does not answer."""
+        async with self.session() as session:
+            await session.execute(text("SELECT 1"))
+
+
+@contextmanager
+def storage_faults() -> Iterator[None]:
+    """Turns the driver's operational errors into retryable faults."""
+    try:
+        yield
+    except DBAPIError as error:
+        reason = operational_reason(error)
+        if reason is None:
+            raise
+        raise Fault(reason, dependency="database") from error
+
+
+def operational_reason(error: DBAPIError) -> Reason | None:
+    """Reason of an error that another try may heal; None for a bug such as a broken constraint."""
+    detail = str(error.orig).lower()
+    if "disk is full" in detail or "disk full" in detail or "no space left" in detail:
+        return Reason.STORAGE_FULL
+    if isinstance(error, OperationalError) or error.connection_invalidated:
+        return Reason.DEPENDENCY_UNAVAILABLE
+    return None
+
+
+@asynccontextmanager
+async def open_database(url: str) -> AsyncIterator[Database]:
+    """Open the database at an SQLAlchemy URL; a SQLite file's folder is created."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_async_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+    if parsed.get_backend_name() == "sqlite":
+        tune_sqlite(engine)
+    try:
+        yield Database(engine)
+    finally:
+        await engine.dispose()
+
+
+def tune_sqlite(engine: AsyncEngine) -> None:
+    """WAL, a commit that survives a power cut, and writers that queue instead of failing."""
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def on_connect(connection: Any, record: Any) -> None:
+        # The driver must not open transactions by itself: BEGIN IMMEDIATE below takes the
+        # write lock at once, so two writers wait for each other instead of deadlocking.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            f"busy_timeout={BUSY_SECONDS * 1000}",
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if wants_write(connection) else "BEGIN")
+
+
+def wants_write(connection: Any) -> bool:
+    return not connection.get_execution_options().get("tidemill_read_only", False)

@@ -1,0 +1,131 @@
+"""A gRPC server with health, and reflection in development."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+import grpc
+import structlog
+from google.protobuf import descriptor_pool
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from tidemill.clock import Clock
+from tidemill.rpc.access import access_of
+from tidemill.rpc.client import MAX_BYTES
+from tidemill.rpc.guard import Guard
+from tidemill.security.tokens import Verifier
+from tidemill.settings import MeshSettings
+from tidemill.telemetry import Telemetry
+
+log = structlog.get_logger()
+
+GRACE_SECONDS = 8.0
+MAX_CONCURRENT_RPCS = 256
+
+
+class StartRefused(Exception):
+    """The process must not start; reason and hint are for the person who started it."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(f"{reason}: {hint}")
+        self.reason = reason
+        self.hint = hint
+
+
+@dataclass
+class RpcServer:
+    """grpc: register servicers on it before start. port is known after start."""
+
+    grpc: grpc.aio.Server
+    health: health.aio.HealthServicer
+    settings: MeshSettings
+    port: int
+
+    async def start(self, services: list[str]) -> None:
+        """Listen. Refuses an RPC without an access rule, a taken port, and open plaintext."""
+        check_access_rules(services)
+        check_exposure(self.settings)
+        if self.settings.dev:
+            names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
+            reflection.enable_server_reflection(names, self.grpc)
+        self.port = self._bind(f"{self.settings.host}:{self.port}")
+        await self.grpc.start()
+
+    def _bind(self, address: str) -> int:
+        try:
+            if self.settings.tls_certificate and self.settings.tls_key:
+                pair = (
+                    self.settings.tls_key.read_bytes(),
+                    self.settings.tls_certificate.read_bytes(),
+                )
+                return self.grpc.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+            return self.grpc.add_insecure_port(address)
+        except RuntimeError as error:
+            hint = f"{address} is taken; stop what uses it or set TIDEMILL_PORT_BASE"
+            raise StartRefused("PORT_IN_USE", hint) from error
+
+    async def set_serving(self, serving: bool) -> None:
+        value = (
+            health_pb2.HealthCheckResponse.SERVING
+            if serving
+            else health_pb2.HealthCheckResponse.NOT_SERVING
+        )
+        await self.health.set("", value)
+
+    async def stop(self) -> None:
+        """Refuse new calls, let running ones end within the grace time."""
+        await self.health.enter_graceful_shutdown()
+        await self.grpc.stop(GRACE_SECONDS)
+
+
+def check_access_rules(services: list[str]) -> None:
+    for name in services:
+        descriptor = descriptor_pool.Default().FindServiceByName(name)
+        for method in descriptor.methods:
+            rule = access_of(f"/{name}/{method.name}")
+            if rule is None or not (rule.scope and rule.max_request_bytes and rule.max_duration_ms):
+                raise StartRefused(
+                    "ACCESS_RULE_MISSING", f"{name}/{method.name} declares no access"
+                )
+
+
+def check_exposure(settings: MeshSettings) -> None:
+    """Plaintext and development keys stay on loopback."""
+    if is_loopback(settings.host) or (settings.tls_certificate and settings.tls_key):
+        return
+    hint = "set TIDEMILL_TLS_CERTIFICATE and TIDEMILL_TLS_KEY, or TIDEMILL_HOST=127.0.0.1"
+    raise StartRefused("PLAINTEXT_REFUSED", hint)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@asynccontextmanager
+async def open_server(
+    settings: MeshSettings, port: int, verifier: Verifier, telemetry: Telemetry, clock: Clock
+) -> AsyncIterator[RpcServer]:
+    """A server that is not listening yet; stopped gracefully at the end."""
+    guard = Guard(verifier, telemetry.tracer, telemetry.meter, clock)
+    server = grpc.aio.server(
+        interceptors=[guard],
+        options=[
+            ("grpc.max_receive_message_length", MAX_BYTES),
+            ("grpc.max_send_message_length", MAX_BYTES),
+            # Two servers on one port would share its calls silently.
+            ("grpc.so_reuseport", 0),
+        ],
+        maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS,
+    )
+    health_servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    rpc_server = RpcServer(server, health_servicer, settings, port)
+    try:
+        yield rpc_server
+    finally:
+        await rpc_server.stop()

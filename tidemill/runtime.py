@@ -1,0 +1,99 @@
+"""Everything a service stands on, opened in order and closed in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from tidemill.bus import Bus, open_bus
+from tidemill.clock import Clock, SystemClock
+from tidemill.db import Database, open_database
+from tidemill.faults import Fault
+from tidemill.rpc import Channels, RpcServer, open_server
+from tidemill.security.keys import load_or_create_key
+from tidemill.security.tokens import Identity
+from tidemill.settings import MeshSettings
+from tidemill.tasks import Tasks
+from tidemill.telemetry import Telemetry, open_telemetry
+
+log = structlog.get_logger()
+
+HEALTH_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What a service's lifespan gets."""
+
+    service: str
+    settings: MeshSettings
+    clock: Clock
+    database: Database
+    bus: Bus
+    server: RpcServer
+    identity: Identity
+    telemetry: Telemetry
+    channels: Channels
+    tasks: Tasks
+
+
+Lifespan = Callable[[Runtime], AbstractAsyncContextManager[None]]
+
+
+@asynccontextmanager
+async def open_runtime(
+    service: str, settings: MeshSettings, clock: Clock | None = None
+) -> AsyncIterator[Runtime]:
+    """Open telemetry, rows, identity, bus and server; nothing listens or consumes yet."""
+    clock = clock or SystemClock()
+    folder = settings.home / service
+    async with AsyncExitStack() as stack:
+        telemetry = stack.enter_context(
+            open_telemetry(service, folder, metrics_port=settings.metrics_port(service))
+        )
+        database = await stack.enter_async_context(open_database(settings.database_url(service)))
+        key = load_or_create_key(settings.home / "keys")
+        identity = Identity(key, f"service:{service}", clock)
+        channels = Channels(settings)
+        stack.push_async_callback(channels.close)
+        bus = await stack.enter_async_context(
+            open_bus(service, settings.kafka_address, database, identity, clock, telemetry)
+        )
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
+        server = await stack.enter_async_context(
+            open_server(settings, settings.grpc_port(service), identity.verifier, telemetry, clock)
+        )
+        yield Runtime(
+            service, settings, clock, database, bus, server, identity, telemetry, channels, tasks
+        )
+
+
+@asynccontextmanager
+async def running(
+    service: str, settings: MeshSettings, lifespan: Lifespan, clock: Clock | None = None
+) -> AsyncIterator[Runtime]:
+    """A service that listens, consumes and tells its health."""
+    async with open_runtime(service, settings, clock) as runtime, lifespan(runtime):
+        await runtime.server.start([f"tidemill.api.{service}.v1.{service.capitalize()}Service"])
+        await runtime.bus.start()
+        runtime.tasks.every("health", HEALTH_SECONDS, lambda: report_health(runtime))
+        log.info("service_started", port=runtime.server.port)
+        yield runtime
+        log.info("service_stopping")
+        await runtime.server.set_serving(False)
+
+
+async def report_health(runtime: Runtime) -> None:
+    """SERVING only while rows answer and every consumer makes progress."""
+    try:
+        async with asyncio.timeout(5):
+            await runtime.database.ping()
+            stalled = await runtime.bus.stalled()
+    except (Fault, TimeoutError):
+        stalled = ["database"]
+    if stalled:
+        log.warning("not_serving", stalled=list(stalled))
+    await runtime.server.set_serving(not stalled)

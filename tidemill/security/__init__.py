@@ -1,0 +1,1 @@
+"""Identity of callers and services, and what keeps personal data in."""

@@ -1,0 +1,125 @@
+"""JSON Web Tokens: the only source of a caller's tenant and scopes."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from tidemill.clock import Clock
+from tidemill.faults import Fault, Reason
+from tidemill.security.keys import MeshKey
+
+RPC_AUDIENCE = "tidemill.rpc"
+EVENT_AUDIENCE = "tidemill.events"
+MESH_ISSUER = "tidemill.mesh"
+ALGORITHM = "EdDSA"
+TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+LEEWAY = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who called, as the verified token says. The token itself is kept to be forwarded."""
+
+    tenant_id: str
+    subject: str
+    scopes: frozenset[str]
+    token: str = field(repr=False)
+
+    def require(self, scope: str) -> None:
+        if scope not in self.scopes:
+            raise Fault(Reason.SCOPE_MISSING, scope=scope)
+
+
+class Verifier:
+    """Checks signature, issuer, audience, time and shape of a token."""
+
+    def __init__(self, keys: Mapping[str, Ed25519PublicKey], clock: Clock) -> None:
+        self._keys = dict(keys)
+        self._clock = clock
+
+    def verify(self, token: str, audience: str, *, at: datetime | None = None) -> Caller:
+        """The caller that a token names.
+
+        at: the time at which the token must have been valid; now when not given. Events are
+        judged by the time that the broker stamped, so that a late consumer still reads them.
+        """
+        if not token:
+            raise Fault(Reason.TOKEN_MISSING)
+        claims = self._claims(token, audience)
+        moment = at or self._clock.now()
+        expires = float(claims["exp"])
+        if moment.timestamp() > expires + LEEWAY.total_seconds():
+            raise Fault(Reason.TOKEN_INVALID, detail="expired")
+        if moment.timestamp() < float(claims["iat"]) - LEEWAY.total_seconds():
+            raise Fault(Reason.TOKEN_INVALID, detail="issued in the future")
+        return caller_of(claims, token)
+
+    def _claims(self, token: str, audience: str) -> dict[str, Any]:
+        try:
+            key_id = jwt.get_unverified_header(token).get("kid", "")
+            return jwt.decode(
+                token,
+                self._keys[key_id],
+                algorithms=[ALGORITHM],
+                audience=audience,
+                issuer=MESH_ISSUER,
+                options={
+                    "require": ["exp", "iat", "sub", "tenant"],
+                    "verify_exp": False,
+                    "verify_iat": False,
+                },
+            )
+        except (jwt.PyJWTError, KeyError, ValueError) as error:
+            raise Fault(Reason.TOKEN_INVALID) from error
+
+
+def caller_of(claims: Mapping[str, Any], token: str) -> Caller:
+    tenant, subject, scope = claims["tenant"], claims["sub"], claims.get("scope", "")
+    if not isinstance(tenant, str) or not TENANT_PATTERN.fullmatch(tenant):
+        raise Fault(Reason.TOKEN_INVALID, detail="tenant")
+    if not isinstance(scope, str) or not isinstance(subject, str):
+        raise Fault(Reason.TOKEN_INVALID, detail="claims")
+    return Caller(tenant, subject, frozenset(scope.split()), token)
+
+
+class Identity:
+    """A process's right to mint short-lived tokens, and its verifier of everyone's."""
+
+    def __init__(self, key: MeshKey, subject: str, clock: Clock) -> None:
+        self._key = key
+        self._subject = subject
+        self._clock = clock
+        self.verifier = Verifier({key.key_id: key.public}, clock)
+
+    def mint(
+        self,
+        tenant_id: str,
+        scopes: Iterable[str],
+        *,
+        audience: str = RPC_AUDIENCE,
+        lifetime: timedelta = timedelta(minutes=10),
+        subject: str | None = None,
+    ) -> str:
+        """A token for one tenant; it is valid for one audience only."""
+        now = self._clock.now()
+        claims = {
+            "iss": MESH_ISSUER,
+            "sub": subject or self._subject,
+            "aud": audience,
+            "tenant": tenant_id,
+            "scope": " ".join(sorted(scopes)),
+            "iat": int(now.timestamp()),
+            "exp": int((now + lifetime).timestamp()),
+        }
+        return jwt.encode(
+            claims, self._key.private, algorithm=ALGORITHM, headers={"kid": self._key.key_id}
+        )
+
+    def keyed_hash_secret(self) -> bytes:
+        """Secret for pseudonyms, derived from the mesh key; never logged or stored."""
+        return self._key.private.sign(b"tidemill pseudonym secret v1")[:32]

@@ -1,0 +1,37 @@
+"""Periodic work of a service, stopped with it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from tidemill.faults import Fault
+
+log = structlog.get_logger()
+
+
+class Tasks:
+    """Background tasks; a failing turn is logged and the next one comes."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def every(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        """Run work, rest that many seconds, and again."""
+        self._tasks.append(asyncio.create_task(self._loop(name, seconds, work), name=name))
+
+    async def _loop(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                await work()
+            except Fault as fault:
+                log.warning("task_failed", task=name, reason=fault.reason.value)
+            except Exception as error:
+                log.exception("task_failed", task=name, error_type=type(error).__name__)
+            await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
