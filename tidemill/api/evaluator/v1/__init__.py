@@ -1,6 +1,8 @@
 """Messages and services of tidemill.api.evaluator.v1 (generated; run `make proto`)."""
 
 from .evaluator_service_pb2 import (
+    CompareAnswersRequest,
+    CompareAnswersResponse,
     CreateSuiteRequest,
     CreateSuiteResponse,
     GetEvaluationRequest,
@@ -11,6 +13,7 @@ from .evaluator_service_pb2 import (
     RollBackReleaseRequest,
     RollBackReleaseResponse,
     Sample,
+    SampleAnswer,
 )
 from .evaluator_service_pb2_grpc import (
     EvaluatorServiceServicer,
@@ -18,6 +21,8 @@ from .evaluator_service_pb2_grpc import (
 )
 
 __all__ = [
+    "CompareAnswersRequest",
+    "CompareAnswersResponse",
     "CreateSuiteRequest",
     "CreateSuiteResponse",
     "EvaluatorServiceServicer",
@@ -30,4 +35,5 @@ __all__ = [
     "RollBackReleaseRequest",
     "RollBackReleaseResponse",
     "Sample",
+    "SampleAnswer",
 ]

@@ -278,3 +278,94 @@ class RollBackReleaseResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RollBackReleaseResponse: _TypeAlias = RollBackReleaseResponse  # noqa: Y015
+
+@_typing.final
+class SampleAnswer(_message.Message):
+    """An answer to a sample, as the caller got it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLE_ID_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    CITED_DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
+    DURATION_SECONDS_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    sample_id: _builtins.str
+    text: _builtins.str
+    refused: _builtins.bool
+    duration_seconds: _builtins.float
+    cost_micros: _builtins.int
+    @_builtins.property
+    def cited_document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        sample_id: _builtins.str = ...,
+        text: _builtins.str = ...,
+        refused: _builtins.bool = ...,
+        cited_document_ids: _abc.Iterable[_builtins.str] | None = ...,
+        duration_seconds: _builtins.float = ...,
+        cost_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cited_document_ids", b"cited_document_ids", "cost_micros", b"cost_micros", "duration_seconds", b"duration_seconds", "refused", b"refused", "sample_id", b"sample_id", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SampleAnswer: _TypeAlias = SampleAnswer  # noqa: Y015
+
+@_typing.final
+class CompareAnswersRequest(_message.Message):
+    """Request of CompareAnswers. Samples that only one side answered count as wrong on the other."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUITE_ID_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    suite_id: _builtins.str
+    @_builtins.property
+    def baseline(self) -> _containers.RepeatedCompositeFieldContainer[Global___SampleAnswer]: ...
+    @_builtins.property
+    def candidate(self) -> _containers.RepeatedCompositeFieldContainer[Global___SampleAnswer]: ...
+    def __init__(
+        self,
+        *,
+        suite_id: _builtins.str = ...,
+        baseline: _abc.Iterable[Global___SampleAnswer] | None = ...,
+        candidate: _abc.Iterable[Global___SampleAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "candidate", b"candidate", "suite_id", b"suite_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareAnswersRequest: _TypeAlias = CompareAnswersRequest  # noqa: Y015
+
+@_typing.final
+class CompareAnswersResponse(_message.Message):
+    """Response of CompareAnswers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    SAMPLE_COUNT_FIELD_NUMBER: _builtins.int
+    sample_count: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_evaluations_pb2.MetricComparison]: ...
+    def __init__(
+        self,
+        *,
+        metrics: _abc.Iterable[_evaluations_pb2.MetricComparison] | None = ...,
+        sample_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics", "sample_count", b"sample_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareAnswersResponse: _TypeAlias = CompareAnswersResponse  # noqa: Y015

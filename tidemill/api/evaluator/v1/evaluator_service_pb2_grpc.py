@@ -50,6 +50,11 @@ class EvaluatorServiceStub:
                 request_serializer=tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.GetEvaluationRequest.SerializeToString,
                 response_deserializer=tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.GetEvaluationResponse.FromString,
                 _registered_method=True)
+        self.CompareAnswers = channel.unary_unary(
+                '/tidemill.api.evaluator.v1.EvaluatorService/CompareAnswers',
+                request_serializer=tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.CompareAnswersRequest.SerializeToString,
+                response_deserializer=tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.CompareAnswersResponse.FromString,
+                _registered_method=True)
         self.RollBackRelease = channel.unary_unary(
                 '/tidemill.api.evaluator.v1.EvaluatorService/RollBackRelease',
                 request_serializer=tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.RollBackReleaseRequest.SerializeToString,
@@ -82,6 +87,13 @@ class EvaluatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CompareAnswers(self, request, context):
+        """Compares two sets of answers to the samples of a suite with the gate's scorers and test.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RollBackRelease(self, request, context):
         """Takes the release in force or in canary back; its parent is in force again.
         """
@@ -106,6 +118,11 @@ def add_EvaluatorServiceServicer_to_server(servicer, server):
                     servicer.GetEvaluation,
                     request_deserializer=tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.GetEvaluationRequest.FromString,
                     response_serializer=tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.GetEvaluationResponse.SerializeToString,
+            ),
+            'CompareAnswers': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareAnswers,
+                    request_deserializer=tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.CompareAnswersRequest.FromString,
+                    response_serializer=tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.CompareAnswersResponse.SerializeToString,
             ),
             'RollBackRelease': grpc.unary_unary_rpc_method_handler(
                     servicer.RollBackRelease,
@@ -195,6 +212,33 @@ class EvaluatorService:
             '/tidemill.api.evaluator.v1.EvaluatorService/GetEvaluation',
             tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.GetEvaluationRequest.SerializeToString,
             tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.GetEvaluationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareAnswers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.api.evaluator.v1.EvaluatorService/CompareAnswers',
+            tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.CompareAnswersRequest.SerializeToString,
+            tidemill_dot_api_dot_evaluator_dot_v1_dot_evaluator__service__pb2.CompareAnswersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class EvaluatorServiceStub:
     """Lists the releases of the caller's tenant, newest first, with their state."""
     GetEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluator_service_pb2.GetEvaluationRequest, _evaluator_service_pb2.GetEvaluationResponse]
     """Shows the verdict on a release with the facts behind it."""
+    CompareAnswers: _grpc.UnaryUnaryMultiCallable[_evaluator_service_pb2.CompareAnswersRequest, _evaluator_service_pb2.CompareAnswersResponse]
+    """Compares two sets of answers to the samples of a suite with the gate's scorers and test."""
     RollBackRelease: _grpc.UnaryUnaryMultiCallable[_evaluator_service_pb2.RollBackReleaseRequest, _evaluator_service_pb2.RollBackReleaseResponse]
     """Takes the release in force or in canary back; its parent is in force again."""
 
@@ -53,6 +55,8 @@ class EvaluatorServiceAsyncStub(EvaluatorServiceStub):
     """Lists the releases of the caller's tenant, newest first, with their state."""
     GetEvaluation: _aio.UnaryUnaryMultiCallable[_evaluator_service_pb2.GetEvaluationRequest, _evaluator_service_pb2.GetEvaluationResponse]  # type: ignore[assignment]
     """Shows the verdict on a release with the facts behind it."""
+    CompareAnswers: _aio.UnaryUnaryMultiCallable[_evaluator_service_pb2.CompareAnswersRequest, _evaluator_service_pb2.CompareAnswersResponse]  # type: ignore[assignment]
+    """Compares two sets of answers to the samples of a suite with the gate's scorers and test."""
     RollBackRelease: _aio.UnaryUnaryMultiCallable[_evaluator_service_pb2.RollBackReleaseRequest, _evaluator_service_pb2.RollBackReleaseResponse]  # type: ignore[assignment]
     """Takes the release in force or in canary back; its parent is in force again."""
 
@@ -82,6 +86,14 @@ class EvaluatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_evaluator_service_pb2.GetEvaluationResponse, _abc.Awaitable[_evaluator_service_pb2.GetEvaluationResponse]]:
         """Shows the verdict on a release with the facts behind it."""
+
+    @_abc_1.abstractmethod
+    def CompareAnswers(
+        self,
+        request: _evaluator_service_pb2.CompareAnswersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluator_service_pb2.CompareAnswersResponse, _abc.Awaitable[_evaluator_service_pb2.CompareAnswersResponse]]:
+        """Compares two sets of answers to the samples of a suite with the gate's scorers and test."""
 
     @_abc_1.abstractmethod
     def RollBackRelease(
