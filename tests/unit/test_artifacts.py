@@ -1,0 +1,126 @@
+"""The artifact store keeps folders immutable and hands out nothing that was changed."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from tidemill.artifacts import Artifact, ArtifactStore, manifest_of, store_faults
+from tidemill.faults import Fault, Reason
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(str(tmp_path / "store"))
+
+
+def folder(path: Path, **files: str) -> Path:
+    for name, text in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(text)
+    return path
+
+
+async def put(store: ArtifactStore, tmp_path: Path) -> Artifact:
+    source = folder(tmp_path / "source", config="{}", weights="abc")
+    folder(source / "deep", more="x")
+    return await store.put_folder(source, "harbor/harbor-v1")
+
+
+async def test_a_stored_folder_comes_back_whole(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = await put(store, tmp_path)
+    fetched = await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "into")
+    assert (fetched / "deep" / "more").read_text() == "x"
+    assert manifest_of(fetched) == manifest_of(tmp_path / "source")
+
+
+async def test_the_hash_follows_the_content_alone(tmp_path: Path) -> None:
+    one = await put(ArtifactStore(str(tmp_path / "a")), tmp_path)
+    two = await put(ArtifactStore(str(tmp_path / "b")), tmp_path)
+    assert one.hash == two.hash
+    assert one.uri != two.uri
+
+
+async def test_putting_the_same_content_again_is_a_no_op(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    assert await put(store, tmp_path) == await put(store, tmp_path)
+
+
+async def test_a_taken_name_is_never_overwritten(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = await put(store, tmp_path)
+    other = folder(tmp_path / "other", weights="changed")
+    with pytest.raises(Fault) as caught:
+        await store.put_folder(other, "harbor/harbor-v1")
+    assert caught.value.metadata["problem"] == "NAME_TAKEN"
+    assert await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "into")
+
+
+async def test_a_put_that_was_cut_short_is_redone(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = await put(store, tmp_path)
+    stored = tmp_path / "store" / "harbor" / "harbor-v1"
+    (stored / "manifest.json").unlink()
+    (stored / "weights").write_text("half")
+    with pytest.raises(Fault) as caught:
+        await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "into")
+    assert caught.value.reason is Reason.NOT_FOUND
+    assert await put(store, tmp_path) == artifact
+    await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "into")
+
+
+@pytest.mark.parametrize("file", ["weights", "manifest.json"])
+async def test_changed_content_is_refused_and_nothing_is_left(
+    store: ArtifactStore, tmp_path: Path, file: str
+) -> None:
+    artifact = await put(store, tmp_path)
+    (tmp_path / "store" / "harbor" / "harbor-v1" / file).write_text("{}")
+    with pytest.raises(Fault) as caught:
+        await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "x" / "into")
+    assert caught.value.metadata["problem"] == "CONTENT_CHANGED"
+    assert not any((tmp_path / "x").glob("*"))
+
+
+async def test_a_damaged_local_copy_is_fetched_again(store: ArtifactStore, tmp_path: Path) -> None:
+    artifact = await put(store, tmp_path)
+    into = await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "into")
+    (into / "weights").write_text("damaged")
+    await store.fetch_folder(artifact.uri, artifact.hash, into)
+    assert (into / "weights").read_text() == "abc"
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc", "a/../b", "", "a b"])
+async def test_names_cannot_leave_the_store(
+    store: ArtifactStore, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(Fault) as caught:
+        await store.put_folder(folder(tmp_path / "source", a="b"), name)
+    assert caught.value.reason is Reason.INVALID_ARGUMENT
+
+
+async def test_only_the_stores_own_uris_are_read(store: ArtifactStore, tmp_path: Path) -> None:
+    with pytest.raises(Fault) as caught:
+        await store.fetch_folder("file:///etc", "0" * 64, tmp_path / "into")
+    assert caught.value.metadata["problem"] == "OTHER_STORE"
+
+
+async def test_an_empty_folder_is_refused(store: ArtifactStore, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(Fault) as caught:
+        await store.put_folder(tmp_path / "empty", "empty")
+    assert caught.value.metadata["problem"] == "FOLDER_EMPTY"
+
+
+async def test_other_stores_work_through_their_url(tmp_path: Path) -> None:
+    store = ArtifactStore("memory://bucket/prefix")
+    artifact = await put(store, tmp_path)
+    await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "into")
+    assert (tmp_path / "into" / "weights").read_text() == "abc"
+
+
+def test_a_full_disk_is_told_apart_from_a_store_that_is_away() -> None:
+    with pytest.raises(Fault) as full, store_faults():
+        raise OSError(errno.ENOSPC, "no space")
+    with pytest.raises(Fault) as away, store_faults():
+        raise ConnectionRefusedError
+    assert full.value.reason is Reason.STORAGE_FULL
+    assert away.value.reason is Reason.DEPENDENCY_UNAVAILABLE

@@ -1,0 +1,167 @@
+"""Immutable folders in an object store: a manifest of hashes, written last and checked on use."""
+
+import asyncio
+import errno
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from tidemill.faults import Fault, Reason
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 1 << 20
+TRANSFER_SECONDS = 300.0
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A stored folder; `hash` is the SHA-256 of its manifest, hexadecimal."""
+
+    uri: str
+    hash: str
+
+
+class ArtifactStore:
+    """Folders under one fsspec URL: a local folder, "s3://bucket/prefix" and so on.
+
+    Faults: NOT_FOUND, FAILED_PRECONDITION with metadata problem=..., STORAGE_FULL, and
+    DEPENDENCY_UNAVAILABLE when the store does not answer.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._files, self._root = url_to_fs(url)
+        self._base = self._files.unstrip_protocol(self._root).rstrip("/")
+
+    async def put_folder(
+        self, folder: Path, name: str, timeout: float = TRANSFER_SECONDS
+    ) -> Artifact:
+        """Store the folder's files under the name, once: the same content again is a no-op.
+
+        Other content under a taken name is refused with problem=NAME_TAKEN.
+        """
+        with store_faults():
+            async with asyncio.timeout(timeout):
+                return await asyncio.to_thread(self._put, folder, checked(name))
+
+    async def fetch_folder(
+        self, uri: str, hash: str, into: Path, timeout: float = TRANSFER_SECONDS
+    ) -> Path:
+        """Bring the folder to `into`, all of it verified against the hash, or nothing.
+
+        A folder that is there already and verifies is kept. Content that differs from the hash
+        is refused with problem=CONTENT_CHANGED. Returns `into`.
+        """
+        with store_faults():
+            async with asyncio.timeout(timeout):
+                return await asyncio.to_thread(self._fetch, self._path_of(uri), hash, into)
+
+    def _put(self, folder: Path, name: str) -> Artifact:
+        manifest = manifest_of(folder)
+        target = f"{self._root}/{name}"
+        artifact = Artifact(f"{self._base}/{name}", sha256(manifest))
+        if self._files.exists(f"{target}/{MANIFEST}"):
+            if self._read_manifest(target) != manifest:
+                raise Fault(Reason.FAILED_PRECONDITION, problem="NAME_TAKEN", artifact=name)
+            return artifact
+        for file in json.loads(manifest):
+            self._files.makedirs(str(PurePosixPath(target, file).parent), exist_ok=True)
+            self._files.put_file(str(folder / file), f"{target}/{file}")
+        # The manifest makes the folder exist: a put that was killed before it is simply redone.
+        self._files.makedirs(target, exist_ok=True)
+        self._files.pipe_file(f"{target}/{MANIFEST}.part", manifest)
+        self._files.mv(f"{target}/{MANIFEST}.part", f"{target}/{MANIFEST}")
+        return artifact
+
+    def _fetch(self, source: str, hash: str, into: Path) -> Path:
+        if into.is_dir() and verifies(into, hash):
+            return into
+        manifest = self._read_manifest(source)
+        require(sha256(manifest) == hash)
+        into.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=into.parent, prefix=f".{into.name}-") as scratch:
+            received = Path(scratch, "folder")
+            self._receive(source, json.loads(manifest), received)
+            (received / MANIFEST).write_bytes(manifest)
+            shutil.rmtree(into, ignore_errors=True)
+            received.rename(into)
+        return into
+
+    def _receive(self, source: str, files: Mapping[str, str], folder: Path) -> None:
+        for file, digest in files.items():
+            target = folder / checked(file)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._files.get_file(f"{source}/{file}", str(target))
+            require(file_sha256(target) == digest)
+
+    def _read_manifest(self, target: str) -> bytes:
+        content: Any = self._files.cat_file(f"{target}/{MANIFEST}", end=MAX_MANIFEST_BYTES)
+        return bytes(content)
+
+    def _path_of(self, uri: str) -> str:
+        """The path of one of this store's own URIs: an event must not make us read elsewhere."""
+        if not uri.startswith(f"{self._base}/"):
+            raise Fault(Reason.FAILED_PRECONDITION, problem="OTHER_STORE")
+        return f"{self._root}/{checked(uri.removeprefix(f'{self._base}/'))}"
+
+
+def manifest_of(folder: Path) -> bytes:
+    """JSON object of relative path to SHA-256, sorted: equal content gives equal bytes."""
+    files = {
+        path.relative_to(folder).as_posix(): file_sha256(path)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != MANIFEST
+    }
+    if not files:
+        raise Fault(Reason.FAILED_PRECONDITION, problem="FOLDER_EMPTY")
+    return json.dumps(files, sort_keys=True, separators=(",", ":")).encode()
+
+
+def verifies(folder: Path, hash: str) -> bool:
+    """True when the folder holds exactly the files behind the hash."""
+    try:
+        return sha256(manifest_of(folder)) == hash
+    except Fault:
+        return False
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def checked(name: str) -> str:
+    if not NAME.fullmatch(name) or ".." in name:
+        raise Fault(Reason.INVALID_ARGUMENT, field="artifact_name")
+    return name
+
+
+def require(unchanged: bool) -> None:
+    if not unchanged:
+        raise Fault(Reason.FAILED_PRECONDITION, problem="CONTENT_CHANGED")
+
+
+@contextmanager
+def store_faults() -> Iterator[None]:
+    """Turns the file system's errors into faults."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise Fault(Reason.NOT_FOUND, resource="artifact") from error
+    except OSError as error:  # TimeoutError is one too
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = Reason.STORAGE_FULL if full else Reason.DEPENDENCY_UNAVAILABLE
+        raise Fault(reason, dependency="artifacts") from error
