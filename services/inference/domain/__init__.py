@@ -1,0 +1,1 @@
+"""Pure rules of answering: prompts, releases, and what may leave."""
