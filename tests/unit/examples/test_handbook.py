@@ -147,6 +147,15 @@ def test_documents_are_of_readable_length_and_hold_their_title() -> None:
         assert normalised(row["title"]) in normalised(text), row["document_id"]
 
 
+def test_documents_have_two_to_five_headed_sections() -> None:
+    heading = re.compile(r"^## |^-{3,}$|^ *<h2>", re.MULTILINE)
+    for row in rows("documents.jsonl"):
+        path = HANDBOOK / row["path"]
+        if path.suffix in (".pdf", ".docx"):
+            path = HANDBOOK / "sources" / path.suffix[1:] / f"{row['document_id']}.md"
+        assert 2 <= len(heading.findall(path.read_text("utf-8"))) <= 5, row["document_id"]
+
+
 def test_enough_questions_of_each_kind() -> None:
     kinds = {name: Counter(q["answerable"] for q in rows(name)) for name in SPLITS}
     assert kinds["feedback_pool.jsonl"][True] >= 170
