@@ -1,0 +1,7 @@
+"""Monitor: watches drift, quality, latency and cost.
+
+Consumes answers.generated, feedback.recorded.
+Serves MonitorService and the figures of the Prometheus endpoint.
+Emits alerts.raised.
+Owns usage, baselines, budgets and alerts.
+"""

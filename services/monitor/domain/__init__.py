@@ -1,0 +1,1 @@
+"""When a figure is news: statistics with a bounded rate of false alarms; no I/O."""
