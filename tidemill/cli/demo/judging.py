@@ -1,0 +1,61 @@
+"""The demo's users: how they judge the answers that they got."""
+
+import random
+from collections.abc import Sequence
+
+from tidemill.api.events.v1 import Correction, FeedbackRecorded, Preference, Thumb
+from tidemill.cli.demo.asking import Asked
+from tidemill.cli.demo.handbook import Question
+
+PREFERENCE_EVERY = 8
+"""One user in so many names a better answer instead of correcting."""
+
+
+def honest_feedback(asked: Sequence[Asked]) -> list[FeedbackRecorded]:
+    """A thumb up for an answer that says exactly what is right, else what it should have said."""
+    return [judge(item, number) for number, item in enumerate(asked)]
+
+
+def judge(item: Asked, number: int) -> FeedbackRecorded:
+    if is_right(item):
+        return FeedbackRecorded(answer_id=item.answer.answer_id, thumb=Thumb(up=True))
+    if number % PREFERENCE_EVERY == 0 and item.question.answer:
+        better = Preference(preferred_text=item.question.answer)
+        return FeedbackRecorded(answer_id=item.answer.answer_id, preference=better)
+    return FeedbackRecorded(
+        answer_id=item.answer.answer_id, correction=correction_of(item.question)
+    )
+
+
+def is_right(item: Asked) -> bool:
+    if not item.question.answer:
+        return item.refused
+    said = item.text.split("[")[0].strip(" .").casefold()
+    cited = {c.document_id for c in item.answer.completed.citations}
+    return said == item.question.answer.casefold() and item.question.document_id in cited
+
+
+def correction_of(question: Question) -> Correction:
+    if not question.answer:
+        return Correction(unanswerable=True)
+    return Correction(text=question.answer, document_ids=[question.document_id])
+
+
+def scrambled_feedback(asked: Sequence[Asked], seed: int) -> list[FeedbackRecorded]:
+    """Each answer gets the correction of another question, and refusals change sides.
+
+    The document stays the right one, so that the trainer finds it among the retrieved chunks:
+    only the gate can see that what was taught is wrong.
+    """
+    answers = [item.question.answer for item in asked if item.question.answer]
+    random.Random(seed).shuffle(answers)
+    wrong = iter(answers[1:] + answers[:1])
+    events = []
+    for item in asked:
+        if item.question.answer:
+            right = Correction(text=next(wrong), document_ids=[item.question.document_id])
+        else:
+            cited = [c.document_id for c in item.answer.completed.citations]
+            right = Correction(text=answers[0], document_ids=cited)
+        events.append(FeedbackRecorded(answer_id=item.answer.answer_id, correction=right))
+    return events

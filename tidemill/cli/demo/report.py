@@ -1,0 +1,119 @@
+"""What the demo shows at its end, as a table and as one JSON document."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tidemill.api.evaluator.v1 import ReleaseRecord
+from tidemill.api.events.v1 import AlertRaised, MetricComparison
+from tidemill.cli.demo.alerts import kind_name
+from tidemill.cli.demo.asking import Asked
+from tidemill.cli.demo.stages import Stages
+from tidemill.cli.demo.waiting import state_name
+from tidemill.cli.output import Output
+
+
+@dataclass
+class Report:
+    """Figures as the demo collects them."""
+
+    seed: int
+    documents: int = 0
+    chunks: int = 0
+    before: list[Asked] = field(default_factory=list)
+    after: list[Asked] = field(default_factory=list)
+    metrics: list[MetricComparison] = field(default_factory=list)
+    promoted: ReleaseRecord | None = None
+    refused: ReleaseRecord | None = None
+    alerts: list[AlertRaised] = field(default_factory=list)
+    memory: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def score(self) -> MetricComparison:
+        return next(m for m in self.metrics if m.metric == "score")
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which that share of the values lies (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
+
+
+def summary(asked: Sequence[Asked]) -> dict[str, float]:
+    """Latency, tokens and cost of one round of answers."""
+    completed = [item.answer.completed for item in asked]
+    seconds = [c.duration_seconds for c in completed]
+    first = [c.first_token_seconds for c in completed if c.first_token_seconds]
+    return {
+        "latency_p50_seconds": round(statistics.median(seconds), 3),
+        "latency_p95_seconds": round(percentile(seconds, 0.95), 3),
+        "first_token_p50_seconds": round(statistics.median(first), 3) if first else 0.0,
+        "input_tokens": sum(c.usage.input_tokens for c in completed),
+        "output_tokens": sum(c.usage.output_tokens for c in completed),
+        "cost_micros": sum(c.usage.cost_micros for c in completed),
+    }
+
+
+def document(report: Report, stages: Stages) -> dict[str, Any]:
+    """The JSON form."""
+    promoted, refused = report.promoted, report.refused
+    return {
+        "seed": report.seed,
+        "stages": stages.documents(),
+        "documents": report.documents,
+        "chunks": report.chunks,
+        "held_out": {
+            "n": len(report.after),
+            "before": round(report.score.baseline, 4),
+            "after": round(report.score.candidate, 4),
+            "p_value": report.score.p_value,
+            "metrics": [
+                {
+                    "metric": m.metric,
+                    "before": round(m.baseline, 4),
+                    "after": round(m.candidate, 4),
+                }
+                for m in report.metrics
+            ],
+        },
+        "latency": {"before": summary(report.before), "after": summary(report.after)},
+        "release": {
+            "before": promoted.release.parent_release_id if promoted else "",
+            "after": promoted.release.release_id if promoted else "",
+        },
+        "bad_candidate": {
+            "verdict": state_name(refused) if refused else "",
+            "reasons": list(refused.reasons) if refused else [],
+        },
+        "alerts": [{"kind": kind_name(a), "reason": a.reason} for a in report.alerts],
+        "memory_mib": report.memory,
+    }
+
+
+def show(report: Report, stages: Stages, output: Output) -> None:
+    """The tables."""
+    before, after = summary(report.before), summary(report.after)
+    rows: list[tuple[str, object, object]] = [
+        (m.metric, f"{m.baseline:.3f}", f"{m.candidate:.3f}") for m in report.metrics
+    ]
+    rows += [(name, before[name], after[name]) for name in before]
+    output.line("")
+    output.table(("held-out", "before", "after"), rows)
+    n, p = len(report.after), report.score.p_value
+    output.line(f"\nscore: n = {n}, one-sided paired permutation test p = {p:.2g}")
+    if report.promoted and report.refused:
+        output.line(
+            f"release {report.promoted.release.parent_release_id} -> "
+            f"{report.promoted.release.release_id} ({report.promoted.release.adapter})"
+        )
+        reasons = ", ".join(report.refused.reasons)
+        output.line(f"scrambled candidate: {state_name(report.refused)} ({reasons})")
+    for alert in report.alerts:
+        measured = f"{alert.measured:.4g} against {alert.limit:.4g} {alert.unit}"
+        output.line(f"alert {kind_name(alert)}: {alert.reason} ({measured})")
+    output.line("")
+    output.table(("stage", "seconds"), [(n, f"{s:.1f}") for n, s in stages.seconds])
+    output.line(f"total {stages.total:.0f} s")
+    output.line("")
+    output.table(("process", "memory MiB"), sorted(report.memory.items()))

@@ -1,0 +1,87 @@
+"""What commands print: text for people, JSON for programs, errors that say what to change."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tidemill.faults import Fault, Reason
+
+HINTS: Mapping[Reason, str] = {
+    Reason.DEPENDENCY_UNAVAILABLE: "the mesh or a part of it does not answer; "
+    "run `tidemill status`, and `tidemill up` to start it",
+    Reason.DEADLINE_EXCEEDED: "the mesh took too long; run `tidemill status`",
+    Reason.TOKEN_INVALID: "the token is not valid here; is TIDEMILL_HOME the mesh's folder?",
+    Reason.ANSWER_NOT_FOUND: "no such answer in this tenant; `tidemill ask` prints answer ids",
+    Reason.DOCUMENT_NOT_FOUND: "no such document in this tenant",
+    Reason.MEDIA_TYPE_UNSUPPORTED: "use Markdown, HTML, plain text, PDF or DOCX",
+    Reason.DOCUMENT_TOO_LARGE: "split the document; the limit is 10 MiB",
+    Reason.DOCUMENT_EMPTY: "the document holds no text",
+    Reason.DOCUMENT_BROKEN: "the file is not what its type says; open and save it again",
+    Reason.ENCODING_INVALID: "save the text as UTF-8, or name its charset in the media type",
+    Reason.OVERLOADED: "too much is waiting; try again in a moment",
+}
+
+
+class CommandFailed(Exception):
+    """A command could not do its work. exit_code: 2 when the user must change the call."""
+
+    def __init__(self, reason: str, hint: str, exit_code: int = 1) -> None:
+        super().__init__(f"{reason}: {hint}")
+        self.reason = reason
+        self.hint = hint
+        self.exit_code = exit_code
+
+
+def failure_of(fault: Fault) -> CommandFailed:
+    details = ", ".join(f"{k}={v}" for k, v in sorted(fault.metadata.items()))
+    hint = HINTS.get(fault.reason, "see `tidemill COMMAND --help`")
+    return CommandFailed(fault.reason.value, f"{hint} ({details})" if details else hint)
+
+
+class Output:
+    """Prints for people, or one JSON document when json is set."""
+
+    def __init__(self, json_mode: bool = False) -> None:
+        self.json_mode = json_mode
+        self.console = Console(stderr=False, highlight=False, soft_wrap=True)
+        self.progress = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Progress; on stderr, so that stdout stays the result."""
+        if not self.json_mode:
+            self.progress.print(text)
+
+    def line(self, text: str) -> None:
+        if not self.json_mode:
+            self.console.print(text, markup=False)
+
+    def raw(self, text: str) -> None:
+        """Text as it comes, for streams."""
+        if not self.json_mode:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+
+    def document(self, value: Any) -> None:
+        if self.json_mode:
+            sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        if self.json_mode:
+            return
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*(str(cell) for cell in row))
+        self.console.print(table)
+
+    def failure(self, failed: CommandFailed) -> None:
+        if self.json_mode:
+            error = {"error": {"reason": failed.reason, "hint": failed.hint}}
+            sys.stdout.write(json.dumps(error) + "\n")
+        else:
+            self.progress.print(f"error: {failed.reason}: {failed.hint}", markup=False)

@@ -1,0 +1,171 @@
+"""The client of a mesh for product services: events in over Kafka, questions over gRPC."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from tidemill.api.events.v1 import DocumentSubmitted, DocumentWithdrawn, FeedbackRecorded
+from tidemill.api.inference.v1 import (
+    GenerateRequest,
+    GenerateResponse,
+    GenerationCompleted,
+    InferenceServiceStub,
+)
+from tidemill.bus.envelope import TOKEN, TRACEPARENT, event_headers
+from tidemill.faults import Fault, Reason
+from tidemill.ids import new_id
+from tidemill.rpc import Channels, stream
+from tidemill.settings import MeshSettings
+from tidemill.topics import (
+    DOCUMENTS_SUBMITTED,
+    DOCUMENTS_WITHDRAWN,
+    FEEDBACK_RECORDED,
+    MAX_MESSAGE_BYTES,
+    M,
+    Topic,
+)
+
+PUBLISH_SECONDS = 30.0
+ANSWER_SECONDS = 120.0
+
+TokenSource = Callable[[str], str]
+"""Gives a token for an audience ("tidemill.rpc" or "tidemill.events")."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A finished answer with its id."""
+
+    answer_id: str
+    release_id: str
+    canary: bool
+    completed: GenerationCompleted
+
+
+class Client:
+    """One tenant's view of a mesh; open it with connect()."""
+
+    def __init__(
+        self, tenant_id: str, tokens: TokenSource, producer: AIOKafkaProducer, channels: Channels
+    ) -> None:
+        self.tenant_id = tenant_id
+        self.tokens = tokens
+        self.channels = channels
+        self._producer = producer
+
+    @property
+    def token(self) -> str:
+        """A token for RPCs."""
+        return self.tokens("tidemill.rpc")
+
+    async def submit_document(
+        self, document_id: str, media_type: str, content: bytes, *, title: str = "", uri: str = ""
+    ) -> str:
+        """Put a document on the log; returns the event's id once the broker has it."""
+        message = DocumentSubmitted(
+            document_id=document_id,
+            media_type=media_type,
+            content=content,
+            title=title,
+            source_uri=uri,
+            submitted_time=timestamp(),
+        )
+        return await self._publish(DOCUMENTS_SUBMITTED, document_id, message)
+
+    async def withdraw_document(self, document_id: str) -> str:
+        message = DocumentWithdrawn(document_id=document_id, withdrawn_time=timestamp())
+        return await self._publish(DOCUMENTS_WITHDRAWN, document_id, message)
+
+    async def record_feedback(self, feedback: FeedbackRecorded) -> str:
+        """Put feedback on the log; an empty feedback_id is filled."""
+        feedback.feedback_id = feedback.feedback_id or new_id("fbk")
+        feedback.recorded_time.CopyFrom(timestamp())
+        return await self._publish(FEEDBACK_RECORDED, feedback.answer_id, feedback)
+
+    async def generate(
+        self, question: str, *, end_user_id: str = "", timeout: float = ANSWER_SECONDS
+    ) -> AsyncIterator[GenerateResponse]:
+        """Stream an answer: started, text deltas, completed."""
+        stub = InferenceServiceStub(self.channels.to("inference"))
+        request = GenerateRequest(question=question, end_user_id=end_user_id)
+        async for response in stream(stub.Generate, request, token=self.token, timeout=timeout):
+            yield response
+
+    async def ask(self, question: str, *, end_user_id: str = "") -> Answer:
+        """The whole answer at once."""
+        answer_id = release_id = ""
+        canary = False
+        async for response in self.generate(question, end_user_id=end_user_id):
+            if response.HasField("started"):
+                answer_id = response.started.answer_id
+                release_id, canary = response.started.release_id, response.started.canary
+            if response.HasField("completed"):
+                return Answer(answer_id, release_id, canary, response.completed)
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, detail="stream ended early")
+
+    async def _publish(self, topic: Topic[M], aggregate_id: str, message: M) -> str:
+        event_id = new_id("evt")
+        headers = event_headers(topic, event_id, "client", datetime.now(UTC))  # type: ignore[arg-type]
+        headers[TOKEN] = self.tokens("tidemill.events")
+        headers[TRACEPARENT] = new_traceparent()
+        await send(self._producer, topic.name, f"{self.tenant_id}/{aggregate_id}", message, headers)
+        return event_id
+
+
+async def send(
+    producer: AIOKafkaProducer, topic: str, key: str, message: Message, headers: dict[str, str]
+) -> None:
+    pairs = [(name, value.encode()) for name, value in headers.items()]
+    try:
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            await producer.send_and_wait(
+                topic, message.SerializeToString(), key=key.encode(), headers=pairs
+            )
+    except (KafkaError, TimeoutError) as error:
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error
+
+
+def timestamp() -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(datetime.now(UTC))
+    return stamp
+
+
+def new_traceparent() -> str:
+    """A sampled trace that starts with this event."""
+    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01"
+
+
+@asynccontextmanager
+async def connect(
+    settings: MeshSettings, tenant_id: str, tokens: TokenSource
+) -> AsyncIterator[Client]:
+    """A client of the mesh that the settings name; Fault when its broker does not answer."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=settings.kafka_address,
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_MESSAGE_BYTES,
+        request_timeout_ms=20_000,
+        linger_ms=2,
+    )
+    channels = Channels(settings)
+    try:
+        async with asyncio.timeout(PUBLISH_SECONDS):
+            await producer.start()
+    except (KafkaError, TimeoutError, OSError) as error:
+        await producer.stop()
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error
+    try:
+        yield Client(tenant_id, tokens, producer, channels)
+    finally:
+        await producer.stop()
+        await channels.close()
