@@ -1,0 +1,57 @@
+"""From a decoded request to its answer, through the fault hooks."""
+
+import asyncio
+
+import structlog
+from kio.schema.errors import ErrorCode
+
+from tidemill.broker.faults import Drop, Fault, Faults
+from tidemill.broker.handlers.routes import ROUTES
+from tidemill.broker.node import Node
+from tidemill.broker.wire.encoding import Fields
+from tidemill.broker.wire.requests import Request
+
+_log = structlog.get_logger(__name__)
+
+
+class ConnectionDropped(Exception):
+    """A fault says that this connection ends here."""
+
+
+class Dispatcher:
+    """Hands requests to their handlers."""
+
+    def __init__(self, node: Node, faults: Faults) -> None:
+        self._node = node
+        self._faults = faults
+
+    async def answer(self, request: Request) -> Fields | None:
+        """The fields of the answer; None if the client wants none.
+
+        Raises ConnectionDropped when a fault hook says so.
+        """
+        fault = self._faults.take(request)
+        if fault is None:
+            return await self._handle(request)
+        return await self._handle_with(fault, request)
+
+    async def _handle_with(self, fault: Fault, request: Request) -> Fields | None:
+        if fault.delay_seconds:
+            await asyncio.sleep(fault.delay_seconds)
+        if fault.drop is Drop.BEFORE:
+            raise ConnectionDropped
+        if fault.error is not None:
+            return ROUTES[request.api].refuse(request, fault.error)
+        answer = await self._handle(request)
+        if fault.drop is Drop.AFTER:
+            raise ConnectionDropped
+        return answer
+
+    async def _handle(self, request: Request) -> Fields | None:
+        route = ROUTES[request.api]
+        try:
+            return await route.handle(self._node, request)
+        except Exception:
+            # A bug must not look like a lost connection: clients would retry it for ever.
+            _log.exception("request_failed", api=request.api.name, version=request.version)
+            return route.refuse(request, ErrorCode.unknown_server_error)

@@ -1,0 +1,1 @@
+"""What lies on disk: record batches in segments, and a journal for everything else."""

@@ -1,0 +1,219 @@
+"""One partition: its segments in order, its producers, and who waits for new records."""
+
+import asyncio
+import contextlib
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+
+from kio.schema.errors import ErrorCode
+
+from tidemill.broker.errors import RequestRefused
+from tidemill.broker.storage import records, seal
+from tidemill.broker.storage.batch import BatchHeader, stamp
+from tidemill.broker.storage.disk import Buffer, Disk
+from tidemill.broker.storage.producers import ProducerStates
+from tidemill.broker.storage.seal import Seal
+from tidemill.broker.storage.segment import Segment
+from tidemill.broker.storage.validation import checked_header
+
+
+@dataclass(frozen=True, slots=True)
+class AppendRules:
+    """The topic's settings that matter to an append."""
+
+    max_message_bytes: int
+    segment_bytes: int
+    segment_ms: int
+    log_append_time: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """Where a batch went; `append_time_ms` is -1 unless the broker set the time."""
+
+    base_offset: int
+    append_time_ms: int
+
+
+class Partition:
+    """Appends and reads in one thread; `segments` is never empty, the last one is active."""
+
+    def __init__(
+        self, directory: Path, disk: Disk, segments: list[Segment], producers: ProducerStates
+    ) -> None:
+        self.directory = directory
+        self.segments = segments
+        self.producers = producers
+        self.start_offset = segments[0].base_offset
+        self.is_failed = False
+        self.unsealed: list[tuple[Segment, Seal]] = []
+        self._disk = disk
+        self._waiters: set[asyncio.Future[None]] = set()
+
+    @property
+    def end_offset(self) -> int:
+        """The offset the next record gets."""
+        return self.segments[-1].next_offset
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        return sum(segment.size for segment in self.segments)
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether a sync has something to do."""
+        return any(segment.is_dirty for segment in self.segments[-2:])
+
+    def append(self, batch: Buffer | None, rules: AppendRules, now_ms: int) -> Appended:
+        """Appends one batch, or finds that it was appended before.
+
+        Raises RequestRefused; after KAFKA_STORAGE_ERROR the log is as it was before.
+        """
+        header = checked_header(batch, rules.max_message_bytes)
+        assert batch is not None  # noqa: S101  checked_header refuses None
+        if self.is_failed:
+            raise RequestRefused(ErrorCode.kafka_storage_error, "a sync to disk failed")
+        repeated = self.producers.check(header)
+        if repeated is not None:
+            return Appended(repeated.base_offset, repeated.timestamp_ms)
+        append_time = now_ms if rules.log_append_time else None
+        header, chunks = stamp(header, batch, self.end_offset, append_time)
+        self._write(header, chunks, rules, now_ms)
+        self.producers.note(header, now_ms)
+        self._wake()
+        return Appended(header.base_offset, -1 if append_time is None else append_time)
+
+    def read(self, offset: int, max_bytes: int, *, at_least_one: bool = True) -> memoryview:
+        """Whole batches from `offset` on, of one segment; empty at the end of the log.
+
+        Raises RequestRefused with OFFSET_OUT_OF_RANGE.
+        """
+        if not self.start_offset <= offset <= self.end_offset:
+            raise RequestRefused(ErrorCode.offset_out_of_range)
+        # Recovery may have left a gap between two segments: then the later one has the answer.
+        for segment in self.segments[self._segment_index(offset) :]:
+            if segment.next_offset > offset and segment.size:
+                return segment.read(offset, max_bytes, at_least_one=at_least_one)
+        return memoryview(b"")
+
+    def find_time(self, timestamp: int) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record not older than `timestamp`, if any."""
+        for segment in self.segments:
+            if segment.max_timestamp < timestamp:
+                continue
+            for header in segment.batches_from_time(timestamp):
+                if header.max_timestamp >= timestamp and header.last_offset >= self.start_offset:
+                    batch = segment.read(header.base_offset, 0)
+                    return records.first_at_or_after(batch, timestamp)
+        return None
+
+    def find_latest_time(self) -> tuple[int, int] | None:
+        """(offset, timestamp) of the record with the highest timestamp, if any."""
+        highest = max(segment.max_timestamp for segment in self.segments)
+        return self.find_time(highest) if highest >= 0 else None
+
+    def wait_for_append(self, waiter: asyncio.Future[None]) -> None:
+        """Completes `waiter` at the next append; `forget` it when no longer wanted."""
+        self._waiters.add(waiter)
+
+    def forget(self, waiter: asyncio.Future[None]) -> None:
+        """Stops completing `waiter`."""
+        self._waiters.discard(waiter)
+
+    def roll(self, now_ms: int) -> None:
+        """Starts a new active segment; the full one waits in `unsealed` to be sealed."""
+        full = self.segments[-1]
+        active = Segment(self.directory, full.next_offset, self._disk)
+        active.create(now_ms)
+        self.unsealed.append((full, seal.seal_of(full, self.producers)))
+        self.segments.append(active)
+
+    def delete_before(self, offset: int) -> None:
+        """Makes `offset` the first readable one and removes segments wholly below it."""
+        self.start_offset = max(self.start_offset, min(offset, self.end_offset))
+        while len(self.segments) > 1 and self.segments[0].next_offset <= self.start_offset:
+            self._drop_first()
+
+    def expire(self, *, older_than_ms: int | None, keep_bytes: int | None, now_ms: int) -> int:
+        """Removes whole segments past the topic's retention; returns how many."""
+        removed = 0
+        while self._first_has_expired(older_than_ms, keep_bytes):
+            if len(self.segments) == 1:
+                self.roll(now_ms)
+            self._drop_first()
+            removed += 1
+        self.start_offset = max(self.start_offset, self.segments[0].base_offset)
+        return removed
+
+    def sync(self) -> None:
+        """Forces what was appended to disk; for a worker thread. Raises OSError."""
+        for segment in self.segments[-2:]:
+            if segment.is_dirty:
+                segment.sync()
+
+    def seal_full_segments(self) -> None:
+        """Writes the outstanding seals; for a worker thread. Raises OSError."""
+        while self.unsealed:
+            segment, described = self.unsealed[0]
+            # Retention may remove the segment at any time; then there is nothing to vouch for.
+            with contextlib.suppress(FileNotFoundError):
+                seal.write(segment, described, self._disk)
+            self.unsealed.pop(0)
+
+    def close_full_segments(self) -> None:
+        """Gives back descriptors of segments that are only read; a read opens them again."""
+        for segment in self.segments[:-1]:
+            segment.close()
+
+    def close(self) -> None:
+        """Wakes all readers and closes the files."""
+        self._wake()
+        for segment in self.segments:
+            segment.close()
+
+    def _write(
+        self, header: BatchHeader, chunks: list[Buffer], rules: AppendRules, now_ms: int
+    ) -> None:
+        try:
+            if self._is_full(header, rules, now_ms):
+                self.roll(now_ms)
+            self.segments[-1].append(header, chunks)
+        except OSError as error:
+            raise RequestRefused(ErrorCode.kafka_storage_error, "the disk refused") from error
+
+    def _is_full(self, header: BatchHeader, rules: AppendRules, now_ms: int) -> bool:
+        active = self.segments[-1]
+        if not active.size:
+            active.created_ms = now_ms
+            return False
+        is_old = now_ms - active.created_ms > rules.segment_ms
+        return is_old or active.size + header.size > rules.segment_bytes
+
+    def _first_has_expired(self, older_than_ms: int | None, keep_bytes: int | None) -> bool:
+        first = self.segments[0]
+        if not first.size:
+            return False
+        if older_than_ms is not None and first.max_timestamp < older_than_ms:
+            return True
+        # By size the active segment stays, as in Apache Kafka.
+        if keep_bytes is None or len(self.segments) == 1:
+            return False
+        return self.size - first.size >= keep_bytes
+
+    def _drop_first(self) -> None:
+        segment = self.segments.pop(0)
+        segment.delete()
+        seal.remove(segment)
+        self.start_offset = max(self.start_offset, self.segments[0].base_offset)
+
+    def _segment_index(self, offset: int) -> int:
+        bases = [segment.base_offset for segment in self.segments]
+        return max(bisect_right(bases, offset) - 1, 0)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -1,0 +1,151 @@
+"""One append-only file of record batches, named after the first offset it may hold."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill.broker.storage import scan
+from tidemill.broker.storage.batch import HEADER_SIZE, BatchHeader
+from tidemill.broker.storage.disk import Buffer, Disk
+from tidemill.broker.storage.sparse_index import NO_TIMESTAMP, SparseIndex
+
+LOG_SUFFIX = ".log"
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Bytes that recovery took out of a segment; `kept_as` is the file they were moved to."""
+
+    position: int
+    size: int
+    kept_as: Path | None
+
+
+class Segment:
+    """A log file with its sparse index in memory. Writes raise OSError and leave no trace."""
+
+    def __init__(self, directory: Path, base_offset: int, disk: Disk) -> None:
+        self.base_offset = base_offset
+        self.path = directory / f"{base_offset:020d}{LOG_SUFFIX}"
+        self.index = SparseIndex()
+        self.size = 0
+        self.next_offset = base_offset
+        self.max_timestamp = NO_TIMESTAMP
+        self.created_ms = 0
+        self.is_dirty = False
+        self._disk = disk
+        self._descriptor: int | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """The open file; opened on first use, so that idle topics cost no descriptor."""
+        if self._descriptor is None:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        return self._descriptor
+
+    def create(self, now_ms: int) -> None:
+        """Makes the empty file; raises OSError."""
+        self.created_ms = now_ms
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        self._descriptor = os.open(self.path, flags, 0o600)
+
+    def append(self, header: BatchHeader, chunks: list[Buffer]) -> None:
+        """Writes one stamped batch; on OSError the file is as it was before."""
+        try:
+            self._disk.write_at(self.descriptor, self.size, chunks)
+        except OSError:
+            self._cut_back()
+            raise
+        self.note(self.size, header)
+        self.is_dirty = True
+
+    def note(self, position: int, header: BatchHeader) -> None:
+        """Takes a batch that lies at `position` into the index."""
+        self.index.note(header.base_offset, position, self.max_timestamp)
+        self.size = position + header.size
+        self.next_offset = header.last_offset + 1
+        self.max_timestamp = max(self.max_timestamp, header.max_timestamp)
+
+    def recover(self, size: int) -> Iterator[BatchHeader]:
+        """Rebuilds the index from the file's first `size` bytes, checking every checksum.
+
+        Yields each intact batch. Afterwards `self.size` is where the intact part ends.
+        """
+        for position, header in scan.batches(self.descriptor, 0, size, verify=True):
+            if header.base_offset < self.next_offset:
+                return
+            self.note(position, header)
+            yield header
+
+    def cut_tail(self) -> Damage | None:
+        """After `recover`: removes what follows the intact part, and says what that was.
+
+        A torn last write was never acknowledged and is cut. Bytes with whole batches behind
+        them are damage: they are moved to a file beside the log, and nothing is served of it.
+        """
+        end = os.fstat(self.descriptor).st_size
+        if end == self.size:
+            return None
+        kept_as = None
+        if scan.find_whole_batch(self.descriptor, self.size, end, self.next_offset) is not None:
+            kept_as = self.path.with_suffix(f".damaged-{self.next_offset}")
+            self._disk.replace(kept_as, os.pread(self.descriptor, end - self.size, self.size))
+        damage = Damage(self.size, end - self.size, kept_as)
+        self._disk.truncate(self.descriptor, self.size)
+        return damage
+
+    def read(self, offset: int, max_bytes: int, *, at_least_one: bool = True) -> memoryview:
+        """Whole batches from the one that holds `offset` on; the first whatever its size."""
+        start = self._position_of(offset)
+        if start is None:
+            return memoryview(b"")
+        end = self.size
+        if start + max_bytes < end:
+            end = max(start, self.index.boundary_at_or_below(start + max_bytes))
+        if end == start and at_least_one:
+            end += BatchHeader.read(os.pread(self.descriptor, HEADER_SIZE, start)).size
+        return memoryview(os.pread(self.descriptor, end - start, start))
+
+    def batches_from_time(self, timestamp: int) -> Iterator[BatchHeader]:
+        """Batches in log order from a boundary before which every record is older."""
+        start = self.index.position_before_time(timestamp)
+        for _, header in scan.batches(self.descriptor, start, self.size, verify=False):
+            yield header
+
+    def sync(self) -> None:
+        """Forces the file to disk; for a worker thread, so with a descriptor of its own."""
+        self.is_dirty = False
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._disk.sync(descriptor)
+        except OSError:
+            self.is_dirty = True
+            raise
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Closes the file; the next use opens it again."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def delete(self) -> None:
+        """Closes and removes the file."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def _position_of(self, offset: int) -> int | None:
+        start = self.index.position_before_offset(offset)
+        for position, header in scan.batches(self.descriptor, start, self.size, verify=False):
+            if header.last_offset >= offset:
+                return position
+        return None
+
+    def _cut_back(self) -> None:
+        # If even this fails, the next append overwrites the leftover, and recovery cuts it.
+        try:
+            self._disk.truncate(self.descriptor, self.size)
+        except OSError:
+            self.is_dirty = True

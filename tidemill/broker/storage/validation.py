@@ -1,0 +1,42 @@
+"""Which batches a producer may append: everything that can be told from the header."""
+
+from kio.schema.errors import ErrorCode
+
+from tidemill.broker.errors import RequestRefused
+from tidemill.broker.storage.batch import HEADER_SIZE, NO_PRODUCER, BatchHeader
+from tidemill.broker.storage.disk import Buffer
+
+
+def checked_header(batch: Buffer | None, max_bytes: int) -> BatchHeader:
+    """The header of the one batch a produce request holds for a partition.
+
+    Raises RequestRefused: INVALID_RECORD for anything but one v2 batch, MESSAGE_TOO_LARGE,
+    CORRUPT_MESSAGE for a wrong checksum, UNSUPPORTED_VERSION for transactional batches.
+    """
+    if batch is None or len(batch) < HEADER_SIZE:
+        raise RequestRefused(ErrorCode.invalid_record, "no record batch")
+    header = BatchHeader.read(batch)
+    if header.magic != 2:
+        raise RequestRefused(ErrorCode.invalid_record, "only record batches of format 2")
+    if len(batch) > max_bytes:
+        raise RequestRefused(
+            ErrorCode.message_too_large,
+            f"the batch has {len(batch)} bytes, max.message.bytes is {max_bytes}",
+        )
+    if header.size < len(batch):
+        raise RequestRefused(ErrorCode.invalid_record, "more than one record batch")
+    if header.size > len(batch) or not header.checksum_matches(batch):
+        raise RequestRefused(ErrorCode.corrupt_message)
+    _check_counts(header)
+    return header
+
+
+def _check_counts(header: BatchHeader) -> None:
+    if not header.is_plausible():
+        raise RequestRefused(ErrorCode.invalid_record, "record count and offsets disagree")
+    if header.is_transactional:
+        raise RequestRefused(
+            ErrorCode.unsupported_version, "transactions are not supported by this broker"
+        )
+    if header.producer_id != NO_PRODUCER and header.base_sequence < 0:
+        raise RequestRefused(ErrorCode.invalid_record, "a producer id without a sequence")

@@ -1,0 +1,1 @@
+"""Kafka's wire format: which versions are spoken, requests in, responses out."""
