@@ -100,19 +100,23 @@ class GenerationStarted(_message.Message):
     ANSWER_ID_FIELD_NUMBER: _builtins.int
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     CANARY_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     release_id: _builtins.str
     canary: _builtins.bool
+    traceparent: _builtins.str
+    """W3C trace context of the answer; feedback that sends it back joins the same trace."""
     def __init__(
         self,
         *,
         answer_id: _builtins.str = ...,
         release_id: _builtins.str = ...,
         canary: _builtins.bool = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "canary", b"canary", "release_id", b"release_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "canary", b"canary", "release_id", b"release_id", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -305,6 +309,7 @@ class GetAnswerResponse(_message.Message):
     REFUSAL_REASON_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     DURATION_SECONDS_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     release_id: _builtins.str
     prompt_version: _builtins.str
@@ -314,6 +319,8 @@ class GetAnswerResponse(_message.Message):
     refused: _builtins.bool
     refusal_reason: _builtins.str
     duration_seconds: _builtins.float
+    traceparent: _builtins.str
+    """W3C trace context of the answer."""
     @_builtins.property
     def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]: ...
     @_builtins.property
@@ -332,10 +339,11 @@ class GetAnswerResponse(_message.Message):
         refusal_reason: _builtins.str = ...,
         usage: _usage_pb2.Usage | None = ...,
         duration_seconds: _builtins.float = ...,
+        traceparent: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "answer_id", b"answer_id", "citations", b"citations", "duration_seconds", b"duration_seconds", "prompt_version", b"prompt_version", "question", b"question", "refusal_reason", b"refusal_reason", "refused", b"refused", "release_id", b"release_id", "text", b"text", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "answer_id", b"answer_id", "citations", b"citations", "duration_seconds", b"duration_seconds", "prompt_version", b"prompt_version", "question", b"question", "refusal_reason", b"refusal_reason", "refused", b"refused", "release_id", b"release_id", "text", b"text", "traceparent", b"traceparent", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
