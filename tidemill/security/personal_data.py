@@ -211,7 +211,7 @@ _PHONE_CUE = re.compile(
     re.IGNORECASE,
 )
 _AMERICAN = re.compile(
-    rf"(?<![\w+-])(?:\(\d{{3}}\) ?|\d{{3}}[-.])\d{{3}}[-.]\d{{4}}(?!\d){_EXTENSION}"
+    rf"(?<![\w+-])(?:\+?1[ .-])?(?:\(\d{{3}}\) ?|\d{{3}}[-.])\d{{3}}[-.]\d{{4}}(?!\d){_EXTENSION}"
 )
 _TRUNK_ZERO = re.compile(rf"\(?0[1-9]\d{{0,4}}\)?(?:{_SEPARATOR}|/)")
 _DATE = re.compile(r"\d{4}[-.]\d{2}[-.]\d{2}|\d{1,2}[-.]\d{1,2}[-.]\d{4}")

@@ -30,6 +30,7 @@ MASKED = [
     ("call (415) 555-2671 now", "call [PHONE] now"),
     ("415-555-2671 415-555-2672", "[PHONE] [PHONE]"),
     ("415.555.2671 x123", "[PHONE]"),
+    ("the number +1 555-010-4477.", "the number [PHONE]."),
     ("Tel.: 5551234", "Tel.: [PHONE]"),
     ("0171 1234567 or 030/1234567", "[PHONE] or [PHONE]"),
     ("call 555-0142 or mail a@b.de", "call [PHONE] or mail [EMAIL]"),

@@ -1,0 +1,1 @@
+"""Ingest's ways to its rows and to the process that reads documents."""

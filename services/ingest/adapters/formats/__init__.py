@@ -1,0 +1,1 @@
+"""One module a media type: bytes in, sections out."""
