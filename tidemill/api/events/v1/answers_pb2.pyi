@@ -91,7 +91,7 @@ class GuardrailVerdict(_message.Message):
     guardrail: _builtins.str
     """For example "personal_data" or "groundedness"."""
     outcome: _builtins.str
-    """"passed", "masked" or "refused"."""
+    """"passed", "masked", "cut" (the answer ends before what it caught) or "refused"."""
     def __init__(
         self,
         *,
@@ -157,7 +157,7 @@ class AnswerGenerated(_message.Message):
     refusal_reason: _builtins.str
     """Why it was refused, or empty."""
     finish_reason: _builtins.str
-    """"stop", "length", "refused" or "error"."""
+    """"stop", "length", "refused", "cancelled" (the caller went away) or "error"."""
     error_reason: _builtins.str
     """Name of an ErrorReason when finish_reason is "error"."""
     duration_seconds: _builtins.float
