@@ -39,7 +39,9 @@ def public_names(package: Path) -> dict[str, list[str]]:
         flat = sorted({a or b for a, b in found if not (a or b).startswith("_")})
         skip = {"DESCRIPTOR", "GRPC_GENERATED_VERSION", "GRPC_VERSION"}
         flat = [n for n in flat if n not in skip and not n.endswith("_FIELD_NUMBER")]
-        names[stub.stem] = [n for n in flat if not n.startswith("Global___") and not n.endswith("AsyncStub")]
+        names[stub.stem] = [
+            n for n in flat if not n.startswith("Global___") and not n.endswith("AsyncStub")
+        ]
     return names
 
 
@@ -57,15 +59,20 @@ def write_init(package: Path) -> None:
     (package / "__init__.py").write_text("\n".join(lines))
 
 
+def build(out: Path) -> Path:
+    """The whole package, generated under a folder; returns its tidemill/api."""
+    generate(out)
+    api = out / "tidemill" / "api"
+    for package in sorted({p.parent for p in api.rglob("*_pb2.py")}):
+        write_init(package)
+        (package.parent / "__init__.py").write_text('"""Generated; run `make proto`."""\n')
+    (api / "__init__.py").write_text('"""Contracts generated from proto/; never edited."""\n')
+    return api
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        generate(out)
-        api = out / "tidemill" / "api"
-        for package in sorted({p.parent for p in api.rglob("*_pb2.py")}):
-            write_init(package)
-            (package.parent / "__init__.py").write_text('"""Generated; run `make proto`."""\n')
-        (api / "__init__.py").write_text('"""Contracts generated from proto/; never edited."""\n')
+        api = build(Path(folder))
         shutil.rmtree(TARGET, ignore_errors=True)
         shutil.copytree(api, TARGET)
 
