@@ -1,0 +1,125 @@
+"""Rows of documents, their versions and the submissions that callers named."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import BigInteger, DateTime, Integer, String, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from services.ingest.domain.versions import Standing
+
+
+class Base(DeclarativeBase):
+    """Ingest's tables."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """Aware UTC times on databases that forget the zone."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class DocumentRow(Base):
+    """Where a document stands. content_hash: of the newest version, empty when withdrawn."""
+
+    __tablename__ = "documents"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    document_id: Mapped[str] = mapped_column(String(256), primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger, default=0)
+    indexed_version: Mapped[int] = mapped_column(BigInteger, default=0)
+    seen_version: Mapped[int] = mapped_column(BigInteger, default=0)
+    title: Mapped[str] = mapped_column(String(600), default="")
+    media_type: Mapped[str] = mapped_column(String(200), default="")
+    content_hash: Mapped[str] = mapped_column(String(64), default="")
+    chunk_count: Mapped[int] = mapped_column(Integer, default=0)
+    rejection_reason: Mapped[str] = mapped_column(String(64), default="")
+    event_id: Mapped[str] = mapped_column(String(64), default="")
+    submitted_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    withdrawn_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    update_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(self.version, self.content_hash, self.submitted_time, self.withdrawn_time)
+
+
+class VersionRow(Base):
+    """Lineage: which event made which version, and of what."""
+
+    __tablename__ = "document_versions"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    document_id: Mapped[str] = mapped_column(String(256), primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    content_hash: Mapped[str] = mapped_column(String(64))
+    chunk_count: Mapped[int] = mapped_column(Integer)
+    event_id: Mapped[str] = mapped_column(String(64))
+    created_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class RequestRow(Base):
+    """A call that named itself, so that its retry gets the first call's event."""
+
+    __tablename__ = "requests"
+
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    request_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))
+    event_id: Mapped[str] = mapped_column(String(64))
+
+
+async def find_document(
+    session: AsyncSession, tenant_id: str, document_id: str, *, lock: bool = False
+) -> DocumentRow | None:
+    """lock: hold the row until the transaction ends."""
+    query = select(DocumentRow).where(
+        DocumentRow.tenant_id == tenant_id, DocumentRow.document_id == document_id
+    )
+    return (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+
+
+async def document_for_update(
+    session: AsyncSession, tenant_id: str, document_id: str, now: datetime
+) -> DocumentRow:
+    """The locked row; a new one when the document was never seen."""
+    row = await find_document(session, tenant_id, document_id, lock=True)
+    if row is None:
+        row = DocumentRow(
+            tenant_id=tenant_id,
+            document_id=document_id,
+            version=0,
+            indexed_version=0,
+            seen_version=0,
+            title="",
+            media_type="",
+            content_hash="",
+            chunk_count=0,
+            rejection_reason="",
+            event_id="",
+            update_time=now,
+        )
+        session.add(row)
+    return row
+
+
+async def list_documents(
+    session: AsyncSession, tenant_id: str, after: str, limit: int
+) -> list[DocumentRow]:
+    """Rows by document id, those behind `after` only."""
+    query = (
+        select(DocumentRow)
+        .where(DocumentRow.tenant_id == tenant_id, DocumentRow.document_id > after)
+        .order_by(DocumentRow.document_id)
+        .limit(limit)
+    )
+    return list((await session.scalars(query)).all())
+
+
+async def find_request(session: AsyncSession, tenant_id: str, request_id: str) -> RequestRow | None:
+    return await session.get(RequestRow, (tenant_id, request_id))

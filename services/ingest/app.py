@@ -1,0 +1,38 @@
+"""Wires ingest."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.ingest.adapters.preparation import Limits
+from services.ingest.adapters.reader import Allowance, Reader
+from services.ingest.adapters.store import Base
+from services.ingest.consumer import subscribe
+from services.ingest.handlers.events import Ingest
+from services.ingest.servicer import IngestServicer
+from services.ingest.settings import IngestSettings
+from tidemill.api.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
+from tidemill.runtime import Runtime
+
+
+@asynccontextmanager
+async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
+    """Open the reader, register the doors."""
+    settings = IngestSettings()
+    limits = Limits(
+        max_pages=settings.max_pages,
+        max_expanded_bytes=settings.max_expanded_bytes,
+        max_chunks=settings.max_chunks,
+        passage_words=settings.passage_words,
+    )
+    allowance = Allowance(
+        cpu_seconds=settings.reading_cpu_seconds,
+        wall_seconds=settings.reading_wall_seconds,
+        memory_bytes=settings.reading_memory_bytes,
+    )
+    await runtime.database.create_tables(Base.metadata)
+    async with Reader(limits, allowance) as reader:
+        ingest = Ingest(runtime.database, reader, settings.max_document_bytes)
+        subscribe(runtime.bus, ingest, timeout=settings.reading_wall_seconds + 30)
+        servicer = IngestServicer(runtime.bus, runtime.clock, settings.max_document_bytes)
+        add_IngestServiceServicer_to_server(servicer, runtime.server.grpc)
+        yield

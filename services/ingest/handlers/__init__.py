@@ -1,0 +1,1 @@
+"""What ingest does with events and with calls."""

@@ -1,0 +1,209 @@
+"""What ingest does with a submission, a withdrawal and the news that a version is searchable."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from services.ingest.adapters.preparation import Source
+from services.ingest.adapters.reader import Reader
+from services.ingest.adapters.store import (
+    DocumentRow,
+    VersionRow,
+    document_for_update,
+    find_document,
+)
+from services.ingest.domain import versions
+from services.ingest.domain.documents import Passage, Prepared, Rejected
+from services.ingest.domain.submissions import (
+    check_content,
+    content_hash,
+    invalid_field,
+    parse_media_type,
+)
+from tidemill import topics
+from tidemill.api.common.v1 import Chunk
+from tidemill.api.events.v1 import (
+    DocumentChunked,
+    DocumentIndexed,
+    DocumentRejected,
+    DocumentRetired,
+    DocumentSubmitted,
+    DocumentWithdrawn,
+)
+from tidemill.bus import Delivery, Unit
+from tidemill.db import Database
+from tidemill.faults import Fault, Reason
+from tidemill.ids import derived_id
+
+
+@dataclass(frozen=True)
+class Ingest:
+    """What the use cases work with."""
+
+    database: Database
+    reader: Reader
+    max_document_bytes: int
+
+
+async def take_submission(ingest: Ingest, message: DocumentSubmitted, delivery: Delivery) -> None:
+    """A new version, nothing when the content is known, or a rejection with its reason."""
+    digest = content_hash(message.media_type, message.title, message.content)
+    try:
+        check(message, delivery.aggregate_id, ingest.max_document_bytes)
+        prepared = await _prepare(ingest, message, delivery, digest)
+    except Rejected as rejected:
+        await _reject(message, delivery, rejected.reason)
+        return
+    async with delivery.apply() as unit:
+        row = await _row(unit, message.document_id)
+        outcome = versions.submit(row.standing, digest, delivery.time)
+        if isinstance(outcome, versions.Overtaken):
+            _note_rejection(unit, row, delivery, Reason.FAILED_PRECONDITION.value)
+        elif isinstance(outcome, versions.NewVersion) and prepared is not None:
+            _accept(unit, row, delivery, message, digest, prepared, outcome.version)
+        elif isinstance(outcome, versions.NewVersion):
+            # What was known a moment ago was withdrawn meanwhile: read it after all.
+            raise Fault(Reason.OVERLOADED, detail="changed_meanwhile")
+        else:
+            row.rejection_reason = ""
+            row.submitted_time = delivery.time
+
+
+def check(message: DocumentSubmitted, aggregate_id: str, max_bytes: int) -> None:
+    """Raises Rejected; Fault when the event does not even name its document properly."""
+    bad_field = invalid_field(message.document_id, message.title, message.source_uri)
+    # The key orders a document's events, so it must be the document's.
+    if bad_field == "document_id" or message.document_id != aggregate_id:
+        raise Fault(Reason.INVALID_ARGUMENT, field="document_id")
+    if bad_field:
+        raise Rejected(Reason.INVALID_ARGUMENT.value)
+    parse_media_type(message.media_type)
+    check_content(message.content, max_bytes)
+
+
+async def _prepare(
+    ingest: Ingest, message: DocumentSubmitted, delivery: Delivery, digest: str
+) -> Prepared | None:
+    """None when the content is in force already, so that reading it would be in vain."""
+    async with ingest.database.session() as session:
+        row = await find_document(session, delivery.tenant_id, message.document_id)
+    if row is not None and row.content_hash == digest:
+        return None
+    source = Source(message.media_type, message.title, message.source_uri)
+    return await ingest.reader.prepare(source, message.content)
+
+
+async def _reject(message: DocumentSubmitted, delivery: Delivery, reason: str) -> None:
+    async with delivery.apply() as unit:
+        row = await _row(unit, message.document_id)
+        _note_rejection(unit, row, delivery, reason)
+
+
+async def _row(unit: Unit, document_id: str) -> DocumentRow:
+    return await document_for_update(unit.session, unit.tenant_id, document_id, unit.clock.now())
+
+
+def _note_rejection(unit: Unit, row: DocumentRow, delivery: Delivery, reason: str) -> None:
+    """The earlier version, if any, stays in force."""
+    row.rejection_reason = reason
+    row.update_time = unit.clock.now()
+    unit.publish(
+        topics.DOCUMENTS_REJECTED,
+        row.document_id,
+        DocumentRejected(
+            tenant_id=delivery.tenant_id,
+            document_id=row.document_id,
+            reason=reason,
+            event_id=delivery.event_id,
+        ),
+    )
+
+
+def _accept(
+    unit: Unit,
+    row: DocumentRow,
+    delivery: Delivery,
+    message: DocumentSubmitted,
+    digest: str,
+    prepared: Prepared,
+    version: int,
+) -> None:
+    row.title, row.media_type = prepared.title, message.media_type[:200]
+    row.submitted_time, row.rejection_reason = delivery.time, ""
+    _new_version(unit, row, delivery, version, digest, len(prepared.passages))
+    event = DocumentChunked(
+        tenant_id=unit.tenant_id,
+        document_id=row.document_id,
+        version=version,
+        content_hash=digest,
+        title=prepared.title,
+        source_uri=prepared.source_uri,
+        chunks=chunks(unit.tenant_id, row.document_id, version, prepared.passages),
+        masked_count=prepared.masked_count,
+    )
+    unit.publish(topics.DOCUMENTS_CHUNKED, row.document_id, event)
+
+
+def _new_version(
+    unit: Unit, row: DocumentRow, delivery: Delivery, version: int, digest: str, chunk_count: int
+) -> None:
+    row.version, row.content_hash, row.chunk_count = version, digest, chunk_count
+    row.event_id, row.update_time = delivery.event_id, unit.clock.now()
+    unit.session.add(
+        VersionRow(
+            tenant_id=unit.tenant_id,
+            document_id=row.document_id,
+            version=version,
+            content_hash=digest,
+            chunk_count=chunk_count,
+            event_id=delivery.event_id,
+            created_time=unit.clock.now(),
+        )
+    )
+
+
+def chunks(
+    tenant_id: str, document_id: str, version: int, passages: Iterable[Passage]
+) -> list[Chunk]:
+    """Ids are derived, so the same version read again gives the same ids."""
+    return [
+        Chunk(
+            chunk_id=derived_id(tenant_id, document_id, str(version), str(ordinal), passage.text),
+            document_id=document_id,
+            version=version,
+            ordinal=ordinal,
+            headings=passage.headings,
+            text=passage.text,
+        )
+        for ordinal, passage in enumerate(passages)
+    ]
+
+
+async def take_withdrawal(message: DocumentWithdrawn, delivery: Delivery) -> None:
+    """Takes a version and retires the document; one that nobody knows is remembered as gone."""
+    if invalid_field(message.document_id, "", "") or message.document_id != delivery.aggregate_id:
+        raise Fault(Reason.INVALID_ARGUMENT, field="document_id")
+    async with delivery.apply() as unit:
+        row = await _row(unit, message.document_id)
+        outcome = versions.withdraw(row.standing, delivery.time)
+        if isinstance(outcome, versions.Overtaken):
+            return
+        row.withdrawn_time = delivery.time
+        if isinstance(outcome, versions.NewVersion):
+            _new_version(unit, row, delivery, outcome.version, "", 0)
+            unit.publish(
+                topics.DOCUMENTS_RETIRED,
+                row.document_id,
+                DocumentRetired(
+                    tenant_id=unit.tenant_id, document_id=row.document_id, version=outcome.version
+                ),
+            )
+
+
+async def take_indexed(message: DocumentIndexed, delivery: Delivery) -> None:
+    """Events may come late or twice: the highest version seen decides."""
+    async with delivery.apply() as unit:
+        row = await _row(unit, message.document_id)
+        if message.version > row.seen_version:
+            row.seen_version = message.version
+            row.indexed_version = 0 if message.retired else message.version
+            row.update_time = unit.clock.now()
