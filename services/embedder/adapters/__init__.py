@@ -1,0 +1,1 @@
+"""The embedder's way to the model server."""

@@ -1,0 +1,53 @@
+"""Vectors from the model server, together with the identity of the model that made them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tidemill.api.common.v1 import EmbeddingModel
+from tidemill.faults import Fault, Reason
+from tidemill.modelserver import client
+from tidemill.modelserver.client import ModelServer
+from tidemill.modelserver.errors import InvalidRequest, ModelServerError, ModelStalled
+
+IDENTITY_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """vectors: little-endian 32-bit floats, one a text, in order."""
+
+    vectors: list[bytes]
+    model: EmbeddingModel
+
+
+class Embedding:
+    """Embeds, and never labels a vector with a model that did not make it."""
+
+    def __init__(self, server: ModelServer) -> None:
+        self._server = server
+
+    async def embed(self, texts: Sequence[str], *, timeout: float) -> Embedded:
+        """timeout: seconds a batch. Raises Fault(DEPENDENCY_UNAVAILABLE | DEADLINE_EXCEEDED)."""
+        try:
+            before = await self._server.embedding_model(timeout=IDENTITY_SECONDS)
+            vectors = await self._server.embed(texts, timeout=timeout)
+            after = await self._server.embedding_model(timeout=IDENTITY_SECONDS)
+        except ModelServerError as error:
+            raise fault_of(error) from error
+        # The model may be exchanged while we embed; then nobody can say which one it was.
+        if before != after or vectors.shape != (len(texts), after.dimensions):
+            raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="model_server")
+        rows = [row.tobytes() for row in vectors.astype("<f4", copy=False)]
+        return Embedded(rows, to_message(after))
+
+
+def fault_of(error: ModelServerError) -> Fault:
+    if isinstance(error, ModelStalled):
+        return Fault(Reason.DEADLINE_EXCEEDED, dependency="model_server", cause=error.reason)
+    if isinstance(error, InvalidRequest):
+        return Fault(Reason.INVALID_ARGUMENT, dependency="model_server", cause=error.reason)
+    return Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="model_server", cause=error.reason)
+
+
+def to_message(model: client.EmbeddingModel) -> EmbeddingModel:
+    return EmbeddingModel(name=model.name, version=model.version, dimensions=model.dimensions)

@@ -1,0 +1,16 @@
+"""Events that the embedder takes."""
+
+from functools import partial
+
+from services.embedder.adapters.model import Embedding
+from services.embedder.handlers import embed_version
+from tidemill import topics
+from tidemill.bus import Bus
+
+
+def subscribe(
+    bus: Bus, embedding: Embedding, *, batch_seconds: float, version_seconds: float
+) -> None:
+    """Times in seconds: for one batch, and for all chunks of a version."""
+    handler = partial(embed_version, embedding, batch_seconds)
+    bus.subscribe(topics.DOCUMENTS_CHUNKED, handler, timeout=version_seconds)
