@@ -180,23 +180,53 @@ class GetTriggerResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SkippedFeedbackEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PENDING_FEEDBACK_FIELD_NUMBER: _builtins.int
     NEEDED_FEEDBACK_FIELD_NUMBER: _builtins.int
     TRAINING_FIELD_NUMBER: _builtins.int
+    WAITING_FEEDBACK_FIELD_NUMBER: _builtins.int
+    SKIPPED_FEEDBACK_FIELD_NUMBER: _builtins.int
     pending_feedback: _builtins.int
     """Usable feedback since the last run, and how many start one."""
     needed_feedback: _builtins.int
     training: _builtins.bool
+    waiting_feedback: _builtins.int
+    """Feedback whose answer has not come yet."""
+    @_builtins.property
+    def skipped_feedback(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Feedback that is not trained on, by machine-readable reason."""
+
     def __init__(
         self,
         *,
         pending_feedback: _builtins.int = ...,
         needed_feedback: _builtins.int = ...,
         training: _builtins.bool = ...,
+        waiting_feedback: _builtins.int = ...,
+        skipped_feedback: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["needed_feedback", b"needed_feedback", "pending_feedback", b"pending_feedback", "training", b"training"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["needed_feedback", b"needed_feedback", "pending_feedback", b"pending_feedback", "skipped_feedback", b"skipped_feedback", "training", b"training", "waiting_feedback", b"waiting_feedback"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,1 @@
+"""Rows, the training process, and the loop that runs inside it."""

@@ -1,0 +1,294 @@
+"""Fine-tunes one LoRA adapter. Reads top to bottom; run as a process of its own:
+
+    python -m services.trainer.adapters.finetune RUN_FOLDER
+
+The same plan gives the same adapter, byte for byte, however often the process was killed: the
+order of the steps is fixed by the seed, and a checkpoint holds everything else.
+"""
+
+import json
+import math
+import os
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as nn
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import save as to_safetensors
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from services.trainer.adapters import run_folder
+from services.trainer.adapters.run_folder import Plan, Progress
+from services.trainer.domain.recipe import Recipe, Step, plan_steps
+
+
+@dataclass(frozen=True)
+class Example:
+    """Token ids: prompt (P), target (C, end token included), rejected (R; empty when none)."""
+
+    prompt: list[int]
+    target: list[int]
+    rejected: list[int]
+
+
+class LossDiverged(Exception):
+    """The loss is not a number any more."""
+
+
+class Orphaned(Exception):
+    """The service that started this process is gone; its successor resumes the run."""
+
+
+class NothingToLearn(Exception):
+    """No example fits the model's prompt limit."""
+
+
+def finetune(folder: Path) -> None:
+    """Train the run in the folder, from its checkpoint if there is one."""
+    plan = run_folder.read_plan(folder)
+    recipe, started, parent = plan.recipe, time.monotonic(), os.getppid()
+    be_deterministic(recipe)
+
+    # The data: longer prompts than the limit are left out, not cut, as the question comes last.
+    tokenizer = AutoTokenizer.from_pretrained(plan.base_folder)
+    examples = list(encode(run_folder.read_examples(folder), tokenizer, recipe))
+    if not examples:
+        raise NothingToLearn
+    pairs = tuple(i for i, example in enumerate(examples) if example.rejected)
+    steps = plan_steps(recipe, len(examples), pairs)
+
+    # The model: a frozen base, and LoRA weights in float32 in its upper layers.
+    model = build_model(plan)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
+
+    # Where an earlier process left off.
+    done, history, reference = 0, list[tuple[str, float]](), dict[int, float]()
+    saved = load_checkpoint(folder)
+    if saved is not None:
+        set_peft_model_state_dict(model, saved["adapter"])
+        optimizer.load_state_dict(saved["optimizer"])
+        done, history, reference = saved["done"], saved["history"], saved["reference"]
+
+    # The loop.
+    for position in range(done, len(steps)):
+        if os.getppid() != parent:
+            raise Orphaned
+        step = steps[position]
+        if step.phase == "preference" and not reference:
+            reference = reference_margins(model, examples, steps, recipe)
+        loss = run_step(model, optimizer, weights, examples, step, reference, recipe)
+        history.append((step.phase, loss))
+        run_folder.write_progress(folder, Progress(position + 1, len(steps), loss))
+        if (position + 1) % recipe.checkpoint_steps == 0:
+            save_checkpoint(folder, model, optimizer, position + 1, history, reference)
+
+    # The results; result.json comes last and makes the run done.
+    save_adapter(folder, model, plan)
+    metrics = summary(history, len(examples), len(pairs), started)
+    run_folder.write_result(folder, metrics, history)
+
+
+def be_deterministic(recipe: Recipe) -> None:
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    torch.use_deterministic_algorithms(True)
+    torch.manual_seed(recipe.seed)
+
+
+def encode(records: list[dict[str, str]], tokenizer: Any, recipe: Recipe) -> Iterator[Example]:
+    """Tokenize; the prompt holds the chat template's tokens as text already."""
+    end = tokenizer.eos_token_id
+    for record in records:
+        prompt = tokenizer(record["prompt"], add_special_tokens=False).input_ids
+        target = tokenizer(record["completion"], add_special_tokens=False).input_ids
+        rejected = tokenizer(record["rejected"], add_special_tokens=False).input_ids
+        if rejected:
+            rejected = [*rejected, end][: recipe.max_rejected_tokens]
+        if len(prompt) <= recipe.max_prompt_tokens:
+            yield Example(prompt, [*target, end], rejected)
+
+
+def build_model(plan: Plan) -> Any:
+    """The base in the precision that this processor computes fast, with a fresh adapter."""
+    fast_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    dtype = torch.bfloat16 if fast_bfloat16 else torch.float32
+    base = AutoModelForCausalLM.from_pretrained(plan.base_folder, dtype=dtype)
+    base.config.use_cache = False
+    layers, recipe = base.config.num_hidden_layers, plan.recipe
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        target_modules=list(recipe.modules),
+        layers_to_transform=list(range(int(layers * recipe.frozen_share), layers)),
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+        # Folders differ between machines; the adapter's hash must not.
+        base_model_name_or_path=plan.base_name,
+    )
+    model = get_peft_model(base, config)
+    model.train()
+    return model
+
+
+def run_step(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    weights: list[Any],
+    examples: list[Example],
+    step: Step,
+    reference: dict[int, float],
+    recipe: Recipe,
+) -> float:
+    """One optimizer step over the step's examples, one after the other; returns the loss."""
+    for group in optimizer.param_groups:
+        group["lr"] = step.learning_rate
+    batch = [(index, examples[index]) for index in step.examples]
+    targets = sum(len(example.target) for _, example in batch)
+    total = 0.0
+    for index, example in batch:
+        if step.phase == "supervised":
+            loss = -target_logprobs(model, example).sum() / targets
+        else:
+            loss = preference_loss(model, example, reference[index], recipe) / len(batch)
+        loss.backward()
+        total += loss.item()
+    if not math.isfinite(total):
+        raise LossDiverged
+    torch.nn.utils.clip_grad_norm_(weights, recipe.max_gradient_norm)
+    optimizer.step()
+    optimizer.zero_grad()
+    return total
+
+
+def target_logprobs(model: Any, example: Example) -> torch.Tensor:
+    """Log-probability of every target token: (C,)."""
+    tokens = torch.tensor([example.prompt + example.target[:-1]])  # (1, P + C - 1)
+    hidden = model.base_model.model.model(input_ids=tokens).last_hidden_state[0]
+    # Logits only where there is a label: the vocabulary is far wider than the model.
+    return token_logprobs(model, hidden[len(example.prompt) - 1 :], example.target)
+
+
+def pair_logprobs(model: Any, example: Example) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the target (C,) and of the rejected tokens (R,), in one pass.
+
+    Both continue the same prompt: the rejected text gets the positions of the target and does not
+    see it, so the prompt, which is most of the work, is computed once.
+    """
+    prompt, target, rejected = len(example.prompt), len(example.target), len(example.rejected)
+    tokens = torch.tensor([example.prompt + example.target + example.rejected])
+    length = tokens.shape[1]
+    places = [*range(prompt + target), *range(prompt, prompt + rejected)]
+    visible = torch.ones(length, length, dtype=torch.bool).tril()
+    visible[prompt + target :, prompt : prompt + target] = False
+    hidden = model.base_model.model.model(
+        input_ids=tokens,
+        position_ids=torch.tensor([places]),
+        attention_mask=visible[None, None],
+    ).last_hidden_state[0]  # (P + C + R, width)
+    last = hidden[prompt - 1 : prompt]
+    chosen = hidden[prompt : prompt + target - 1]
+    other = hidden[prompt + target : -1]
+    return (
+        token_logprobs(model, torch.cat([last, chosen]), example.target),
+        token_logprobs(model, torch.cat([last, other]), example.rejected),
+    )
+
+
+def token_logprobs(model: Any, hidden: torch.Tensor, labels: list[int]) -> torch.Tensor:
+    """Log-probability of each label (N,) from the hidden states before them (N, width)."""
+    logits = model.base_model.model.lm_head(hidden).float()  # (N, vocabulary)
+    return -nn.cross_entropy(logits, torch.tensor(labels), reduction="none")
+
+
+def preference_loss(model: Any, example: Example, reference: float, recipe: Recipe) -> torch.Tensor:
+    """Direct preference optimisation against the supervised model, held to the target by its
+    own likelihood: without that term both texts lose likelihood and the model falls apart."""
+    chosen, rejected = pair_logprobs(model, example)
+    margin = chosen.sum() - rejected.sum() - reference
+    preference = -nn.logsigmoid(recipe.preference_beta * margin)
+    return preference - recipe.preference_nll_weight * chosen.mean()
+
+
+def reference_margins(
+    model: Any, examples: list[Example], steps: tuple[Step, ...], recipe: Recipe
+) -> dict[int, float]:
+    """By how much the supervised model prefers each target already, by example."""
+    wanted = {index for step in steps if step.phase == "preference" for index in step.examples}
+    margins: dict[int, float] = {}
+    for index in sorted(wanted):
+        with torch.no_grad():
+            chosen, rejected = pair_logprobs(model, examples[index])
+        margins[index] = (chosen.sum() - rejected.sum()).item()
+    return margins
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    path = folder / run_folder.CHECKPOINT
+    if not path.exists():
+        return None
+    saved: dict[str, Any] = torch.load(path, weights_only=True)
+    torch.set_rng_state(saved["random"])
+    return saved
+
+
+def save_checkpoint(
+    folder: Path,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    done: int,
+    history: list[tuple[str, float]],
+    reference: dict[int, float],
+) -> None:
+    state = {
+        "adapter": get_peft_model_state_dict(model),
+        "optimizer": optimizer.state_dict(),
+        "random": torch.get_rng_state(),
+        "done": done,
+        "history": history,
+        "reference": reference,
+    }
+    content = BytesIO()
+    torch.save(state, content)
+    run_folder.write(folder / run_folder.CHECKPOINT, content.getvalue())
+
+
+def save_adapter(folder: Path, model: Any, plan: Plan) -> None:
+    """PEFT's two files, written so that equal weights give equal bytes: it keeps the module
+    names in a set, whose order changes from process to process."""
+    target = folder / run_folder.ADAPTER
+    target.mkdir(exist_ok=True)
+    config = model.peft_config["default"].to_dict() | {"inference_mode": True}
+    plain = {
+        key: sorted(value) if isinstance(value, set) else value for key, value in config.items()
+    }
+    text = json.dumps(plain, sort_keys=True, indent=1, default=str) + "\n"
+    run_folder.write(target / "adapter_config.json", text.encode())
+    weights = {name: value.contiguous() for name, value in get_peft_model_state_dict(model).items()}
+    run_folder.write(target / "adapter_model.safetensors", to_safetensors(weights))
+
+
+def summary(
+    history: list[tuple[str, float]], examples: int, pairs: int, started: float
+) -> dict[str, float]:
+    """Metrics of a finished run. Seconds count this process alone, not one that was killed."""
+    losses = [loss for phase, loss in history if phase == "supervised"]
+    preference = [loss for phase, loss in history if phase == "preference"]
+    metrics = {
+        "train/loss_first": losses[0],
+        "train/loss_last": losses[-1],
+        "train/steps": float(len(history)),
+        "train/examples": float(examples),
+        "train/pairs": float(pairs),
+        "train/seconds": time.monotonic() - started,
+        "train/peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    if preference:
+        metrics |= {"preference/loss_last": preference[-1], "preference/steps": len(preference)}
+    return metrics

@@ -1,0 +1,179 @@
+"""Reads and writes answers and feedback of one tenant."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import and_, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.trainer.adapters.store import AnswerRow, FeedbackRow, FeedbackState
+from services.trainer.domain.lessons import Skip
+from services.trainer.domain.signals import Answer, Feedback, Kind, Passage
+
+CHUNK = 400
+
+
+async def add_answer(
+    session: AsyncSession, tenant_id: str, answer: Answer, evaluation: bool
+) -> bool:
+    """Keep the answer; False when it is there already."""
+    if await session.get(AnswerRow, (tenant_id, answer.answer_id)):
+        return False
+    shown = [[p.marker, p.chunk_id, p.document_id] for p in answer.passages]
+    row = AnswerRow(
+        tenant_id=tenant_id,
+        answer_id=answer.answer_id,
+        user_hash=answer.user_hash,
+        # An evaluation's text has no business here: the row only says that it was one.
+        prompt="" if evaluation else answer.prompt,
+        completion="" if evaluation else answer.completion,
+        passages=json.dumps([] if evaluation else shown),
+        finish_reason=answer.finish_reason,
+        evaluation=evaluation,
+    )
+    session.add(row)
+    await session.flush()
+    return True
+
+
+async def add_feedback(
+    session: AsyncSession,
+    tenant_id: str,
+    feedback: Feedback,
+    received: datetime,
+    traceparent: str,
+) -> FeedbackRow | None:
+    """Keep the feedback as waiting; None when its id is there already."""
+    if await session.get(FeedbackRow, (tenant_id, feedback.feedback_id)):
+        return None
+    row = FeedbackRow(
+        tenant_id=tenant_id,
+        feedback_id=feedback.feedback_id,
+        answer_id=feedback.answer_id,
+        kind=feedback.kind.value,
+        text=feedback.text,
+        unanswerable=feedback.unanswerable,
+        document_ids=json.dumps(feedback.document_ids),
+        other=feedback.other,
+        recorded_time=feedback.recorded_time,
+        received_time=received,
+        traceparent=traceparent,
+        state=FeedbackState.WAITING.value,
+    )
+    session.add(row)
+    await session.flush()
+    return row
+
+
+async def answer_row(session: AsyncSession, tenant_id: str, answer_id: str) -> AnswerRow | None:
+    return await session.get(AnswerRow, (tenant_id, answer_id))
+
+
+async def waiting_for(
+    session: AsyncSession, tenant_id: str, answer_id: str
+) -> Sequence[FeedbackRow]:
+    """Feedback that waits for the answer, as its subject or as the one it prefers."""
+    query = select(FeedbackRow).where(
+        FeedbackRow.tenant_id == tenant_id,
+        FeedbackRow.state == FeedbackState.WAITING,
+        or_(FeedbackRow.answer_id == answer_id, FeedbackRow.other == answer_id),
+    )
+    return (await session.scalars(query)).all()
+
+
+async def give_up_waiting(session: AsyncSession, before: datetime) -> int:
+    """Skip what was received before that time and still waits; returns how many."""
+    waits = and_(FeedbackRow.state == FeedbackState.WAITING, FeedbackRow.received_time < before)
+    count = await session.scalar(select(func.count()).select_from(FeedbackRow).where(waits))
+    if count:
+        given_up = {"state": FeedbackState.SKIPPED, "reason": Skip.ANSWER_UNKNOWN}
+        await session.execute(update(FeedbackRow).where(waits).values(**given_up))
+    return count or 0
+
+
+async def tenants_with_news(session: AsyncSession, at_least: int) -> Sequence[str]:
+    """Tenants with so many usable pieces of feedback that no run has taken."""
+    query = (
+        select(FeedbackRow.tenant_id)
+        .where(FeedbackRow.state == FeedbackState.USABLE, FeedbackRow.run_id == "")
+        .group_by(FeedbackRow.tenant_id)
+        .having(func.count() >= at_least)
+        .order_by(FeedbackRow.tenant_id)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def usable(session: AsyncSession, tenant_id: str, limit: int) -> Sequence[FeedbackRow]:
+    """The newest usable feedback."""
+    query = (
+        select(FeedbackRow)
+        .where(FeedbackRow.tenant_id == tenant_id, FeedbackRow.state == FeedbackState.USABLE)
+        .order_by(FeedbackRow.recorded_time.desc(), FeedbackRow.feedback_id.desc())
+        .limit(limit)
+    )
+    return (await session.scalars(query)).all()
+
+
+async def answers(session: AsyncSession, tenant_id: str, answer_ids: set[str]) -> dict[str, Answer]:
+    found: dict[str, Answer] = {}
+    wanted = sorted(answer_ids)
+    for start in range(0, len(wanted), CHUNK):
+        part = wanted[start : start + CHUNK]
+        query = select(AnswerRow).where(
+            AnswerRow.tenant_id == tenant_id, AnswerRow.answer_id.in_(part)
+        )
+        found |= {row.answer_id: answer_of(row) for row in await session.scalars(query)}
+    return found
+
+
+async def thumbs_down(session: AsyncSession, tenant_id: str) -> dict[str, datetime]:
+    """Answers with a thumb down, and when the last one came."""
+    query = (
+        select(FeedbackRow.answer_id, func.max(FeedbackRow.recorded_time))
+        .where(FeedbackRow.tenant_id == tenant_id, FeedbackRow.kind == Kind.THUMB_DOWN)
+        .group_by(FeedbackRow.answer_id)
+    )
+    return {answer_id: time for answer_id, time in await session.execute(query)}
+
+
+async def take_news(session: AsyncSession, tenant_id: str, run_id: str, upto: datetime) -> None:
+    """Mark what was received up to then, and no run has taken, as this run's."""
+    fresh = (
+        FeedbackRow.tenant_id == tenant_id,
+        FeedbackRow.run_id == "",
+        FeedbackRow.state == FeedbackState.USABLE,
+        FeedbackRow.received_time <= upto,
+    )
+    await session.execute(update(FeedbackRow).where(*fresh).values(run_id=run_id))
+
+
+async def outcomes(session: AsyncSession, tenant_id: str) -> dict[tuple[str, str], int]:
+    """How much feedback is in each (state, reason)."""
+    pair = (FeedbackRow.state, FeedbackRow.reason)
+    query = select(*pair, func.count()).where(FeedbackRow.tenant_id == tenant_id).group_by(*pair)
+    return {(state, reason): count for state, reason, count in await session.execute(query)}
+
+
+def answer_of(row: AnswerRow) -> Answer:
+    return Answer(
+        answer_id=row.answer_id,
+        user_hash=row.user_hash,
+        prompt=row.prompt,
+        completion=row.completion,
+        passages=tuple(Passage(*shown) for shown in json.loads(row.passages)),
+        finish_reason=row.finish_reason,
+    )
+
+
+def feedback_of(row: FeedbackRow) -> Feedback:
+    return Feedback(
+        feedback_id=row.feedback_id,
+        answer_id=row.answer_id,
+        kind=Kind(row.kind),
+        recorded_time=row.recorded_time,
+        text=row.text,
+        unanswerable=row.unanswerable,
+        document_ids=tuple(json.loads(row.document_ids)),
+        other=row.other,
+    )

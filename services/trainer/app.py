@@ -1,0 +1,82 @@
+"""The trainer, wired."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+
+from services.trainer.adapters.process import Bounds
+from services.trainer.adapters.store import Base
+from services.trainer.consumer import on_answer_generated, on_feedback_recorded
+from services.trainer.domain.dataset import Limits
+from services.trainer.domain.recipe import Recipe
+from services.trainer.domain.trigger import Trigger
+from services.trainer.handlers.feedback import FeedbackMeter, give_up_waiting
+from services.trainer.handlers.runs import Place, Rules
+from services.trainer.schedule import TrainingSchedule
+from services.trainer.servicer import TrainerServicer
+from services.trainer.settings import TrainerSettings
+from tidemill import topics
+from tidemill.api.trainer.v1.trainer_service_pb2_grpc import add_TrainerServiceServicer_to_server
+from tidemill.artifacts import ArtifactStore
+from tidemill.runtime import Runtime
+
+SWEEP_SECONDS = 60.0
+
+
+@asynccontextmanager
+async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
+    """Collects feedback, trains when there is enough of it, and stops a training on the way out."""
+    settings, database = TrainerSettings(), runtime.database
+    await database.create_tables(Base.metadata)
+    rules, meter = rules_of(settings, runtime), FeedbackMeter(runtime.telemetry.meter)
+    servicer = TrainerServicer(database, rules.limits, settings.min_feedback)
+    add_TrainerServiceServicer_to_server(servicer, runtime.server.grpc)
+    runtime.bus.subscribe(topics.ANSWERS_GENERATED, partial(on_answer_generated, meter=meter))
+    runtime.bus.subscribe(topics.FEEDBACK_RECORDED, partial(on_feedback_recorded, meter=meter))
+    schedule = TrainingSchedule(
+        place=place_of(runtime),
+        rules=rules,
+        bounds=Bounds(settings.run_seconds, settings.stall_seconds),
+        home=runtime.settings.home,
+        niceness=settings.niceness,
+    )
+    wait = timedelta(hours=settings.wait_hours)
+    runtime.tasks.every("train", settings.poll_seconds, schedule.turn)
+    give_up = partial(give_up_waiting, database, runtime.clock, wait, meter)
+    runtime.tasks.every("give_up_waiting", SWEEP_SECONDS, give_up)
+    try:
+        yield
+    finally:
+        await runtime.tasks.close()
+        await schedule.close()
+
+
+def place_of(runtime: Runtime) -> Place:
+    return Place(
+        folder=(runtime.settings.home / runtime.service / "runs").resolve(),
+        database=runtime.database,
+        bus=runtime.bus,
+        artifacts=ArtifactStore(runtime.settings.artifacts_url),
+        clock=runtime.clock,
+        tracer=runtime.telemetry.tracer,
+    )
+
+
+def rules_of(settings: TrainerSettings, runtime: Runtime) -> Rules:
+    quiet = timedelta(seconds=settings.quiet_seconds)
+    overdue = timedelta(seconds=settings.overdue_seconds)
+    database = (runtime.settings.home / runtime.service / "mlflow.db").resolve()
+    return Rules(
+        trigger=Trigger(settings.min_feedback, quiet, overdue),
+        limits=Limits(settings.max_examples, settings.max_user_share),
+        recipe=Recipe(
+            epochs=settings.epochs,
+            preference_steps=settings.preference_steps,
+            seed=settings.seed,
+            threads=settings.threads,
+        ),
+        attempts=settings.attempts,
+        retry=timedelta(seconds=settings.retry_seconds),
+        tracking="" if settings.tracking == "off" else settings.tracking or f"sqlite:///{database}",
+    )

@@ -1,0 +1,31 @@
+"""Kafka in: answers and feedback."""
+
+from services.trainer.domain.signals import answer_of, feedback_of
+from services.trainer.handlers import feedback as handlers
+from services.trainer.handlers.feedback import FeedbackMeter
+from tidemill.api.events.v1 import AnswerGenerated, FeedbackRecorded, Purpose
+from tidemill.bus import Delivery
+from tidemill.faults import Fault, Reason
+
+
+async def on_answer_generated(
+    event: AnswerGenerated, delivery: Delivery, *, meter: FeedbackMeter
+) -> None:
+    if not event.answer_id:
+        raise Fault(Reason.INVALID_ARGUMENT, field="answer_id")
+    if event.tenant_id != delivery.tenant_id:
+        raise Fault(Reason.TENANT_MISMATCH)
+    evaluation = event.purpose == Purpose.PURPOSE_EVALUATION
+    await handlers.record_answer(answer_of(event), evaluation, delivery, meter)
+
+
+async def on_feedback_recorded(
+    event: FeedbackRecorded, delivery: Delivery, *, meter: FeedbackMeter
+) -> None:
+    for name in ("feedback_id", "answer_id"):
+        if not getattr(event, name):
+            raise Fault(Reason.INVALID_ARGUMENT, field=name)
+    feedback = feedback_of(event, delivery.time)
+    if feedback is None:
+        raise Fault(Reason.INVALID_ARGUMENT, field="signal")
+    await handlers.record_feedback(feedback, delivery, meter)

@@ -1,0 +1,85 @@
+"""How a run trains: the numbers of the recipe, and the order of its steps."""
+
+import math
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+Phase = Literal["supervised", "preference"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Numbers measured in docs/decisions/0007-training-recipe.md.
+
+    frozen_share: part of the layers, from the bottom, that get no adapter and no backward pass.
+    batch_size: examples a step, one at a time through the model (no padding, little memory).
+    preference_steps: at most so many steps of direct preference optimisation at the end.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    frozen_share: float = 0.5
+    learning_rate: float = 1e-3
+    warmup_share: float = 0.1
+    epochs: int = 1
+    batch_size: int = 8
+    max_gradient_norm: float = 1.0
+    max_prompt_tokens: int = 1024
+    preference_steps: int = 2
+    preference_batch_size: int = 8
+    preference_learning_rate: float = 5e-5
+    preference_beta: float = 0.1
+    preference_nll_weight: float = 1.0
+    max_rejected_tokens: int = 32
+    checkpoint_steps: int = 4
+    seed: int = 0
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: its phase, its examples (positions in the data set), its rate."""
+
+    phase: Phase
+    examples: tuple[int, ...]
+    learning_rate: float
+
+
+def plan_steps(recipe: Recipe, supervised: int, pairs: tuple[int, ...]) -> tuple[Step, ...]:
+    """Every step of a run, fixed by the seed alone, so that a resumed run repeats none.
+
+    supervised: number of examples. pairs: positions of those that have a rejected text.
+    """
+    order = random.Random(recipe.seed)
+    return (*_supervised(recipe, supervised, order), *_preference(recipe, pairs, order))
+
+
+def _supervised(recipe: Recipe, count: int, order: random.Random) -> list[Step]:
+    total = recipe.epochs * math.ceil(count / recipe.batch_size)
+    steps: list[Step] = []
+    for _ in range(recipe.epochs):
+        shuffled = order.sample(range(count), count)
+        for batch in _batches(shuffled, recipe.batch_size):
+            steps.append(Step("supervised", batch, _rate(recipe, len(steps), total)))
+    return steps
+
+
+def _preference(recipe: Recipe, pairs: tuple[int, ...], order: random.Random) -> list[Step]:
+    wanted = min(len(pairs), recipe.preference_steps * recipe.preference_batch_size)
+    chosen = order.sample(pairs, wanted)
+    return [
+        Step("preference", batch, recipe.preference_learning_rate)
+        for batch in _batches(chosen, recipe.preference_batch_size)
+    ]
+
+
+def _rate(recipe: Recipe, step: int, total: int) -> float:
+    """Linear warm-up, then linear decay to almost nothing."""
+    warm = max(1.0, recipe.warmup_share * total)
+    return recipe.learning_rate * min(1.0, (step + 1) / warm) * (1 - step / total)
+
+
+def _batches(items: list[int], size: int) -> list[tuple[int, ...]]:
+    return [tuple(items[start : start + size]) for start in range(0, len(items), size)]

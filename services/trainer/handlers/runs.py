@@ -1,0 +1,231 @@
+"""The life of a training run: planned from feedback, tried until it ends, announced."""
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+from opentelemetry.trace import Link, Tracer
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.trainer.adapters import run_folder, runs_store
+from services.trainer.adapters import signals_store as signals
+from services.trainer.adapters.run_folder import Failure, Plan, Progress, Result
+from services.trainer.adapters.store import RunRow, RunState, lineage_rows
+from services.trainer.domain import dataset
+from services.trainer.domain.dataset import Limits, Snapshot
+from services.trainer.domain.naming import adapter_name, folder_name
+from services.trainer.domain.recipe import Recipe
+from services.trainer.domain.trigger import Trigger
+from services.trainer.handlers.datasets import Harvest, harvest
+from tidemill import topics
+from tidemill.api.events.v1 import AdapterTrained, DatasetSnapshot
+from tidemill.artifacts import Artifact, ArtifactStore, store_faults
+from tidemill.bus import Bus
+from tidemill.clock import Clock
+from tidemill.db import Database
+from tidemill.ids import new_id
+from tidemill.modelserver.weights import Weights
+from tidemill.telemetry.tracing import context_of, link_of, traceparent_of
+
+log = structlog.get_logger()
+
+MAX_LINKS = 32
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When to train, on how much, how, and how often a run may fail."""
+
+    trigger: Trigger
+    limits: Limits
+    recipe: Recipe
+    attempts: int
+    retry: timedelta
+    tracking: str
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where runs live and what they use. folder: parent of the run folders."""
+
+    folder: Path
+    database: Database
+    bus: Bus
+    artifacts: ArtifactStore
+    clock: Clock
+    tracer: Tracer
+
+    def run(self, run_id: str) -> Path:
+        return self.folder / run_id
+
+
+async def due_tenant(place: Place, rules: Rules) -> tuple[str, Harvest] | None:
+    """A tenant whose feedback fires the trigger, and what it would train on."""
+    async with place.database.session() as session:
+        for tenant in await signals.tenants_with_news(session, rules.trigger.min_feedback):
+            found = await harvest(session, tenant, rules.limits)
+            if rules.trigger.fires(found.fresh, found.first, found.last, place.clock.now()):
+                return tenant, found
+    return None
+
+
+async def plan_run(
+    place: Place, rules: Rules, tenant: str, found: Harvest, base: Weights
+) -> RunRow:
+    """Freeze the data set, name the adapter, and take the feedback; training can then start.
+
+    The folder comes before the rows: a crash between them leaves a folder that nobody names.
+    """
+    taken, run_id = dataset.snapshot(found.lessons), new_id("run")
+    with place.tracer.start_as_current_span(
+        "plan training run",
+        context=context_of(found.traceparents[0] if found.traceparents else ""),
+        links=links_of(found.traceparents),
+    ) as span:
+        async with place.bus.unit(tenant) as unit:
+            number = await runs_store.next_number(unit.session, tenant)
+            row = run_row(run_id, tenant, number, taken, base, place.clock.now())
+            row.traceparent = traceparent_of(span)
+            plan = plan_of(row, rules, base)
+            await asyncio.to_thread(write_folder, place.run(run_id), plan, taken)
+            await add_run(unit.session, row, taken, found.last or row.create_time)
+    log.info("training_planned", run_id=run_id, adapter=row.adapter, examples=len(taken.lessons))
+    return row
+
+
+def write_folder(folder: Path, plan: Plan, taken: Snapshot) -> None:
+    with store_faults():
+        run_folder.write_plan(folder, plan, "".join(dataset.line(each) for each in taken.lessons))
+
+
+async def add_run(session: AsyncSession, row: RunRow, taken: Snapshot, upto: datetime) -> None:
+    session.add(row)
+    await session.flush()
+    pairs = [(lesson.feedback_id, lesson.answer_id) for lesson in taken.lessons]
+    session.add_all(lineage_rows(row.tenant_id, row.run_id, pairs))
+    await signals.take_news(session, row.tenant_id, row.run_id, upto)
+
+
+def run_row(
+    run_id: str, tenant: str, number: int, taken: Snapshot, base: Weights, now: datetime
+) -> RunRow:
+    return RunRow(
+        run_id=run_id,
+        tenant_id=tenant,
+        number=number,
+        adapter=adapter_name(tenant, number),
+        state=RunState.RUNNING.value,
+        dataset_id=taken.dataset_id,
+        dataset_hash=taken.content_hash,
+        supervised_examples=len(taken.lessons),
+        preference_pairs=taken.preference_pairs,
+        base_version=base.version,
+        retry_time=now,
+        create_time=now,
+    )
+
+
+def plan_of(row: RunRow, rules: Rules, base: Weights) -> Plan:
+    return Plan(
+        run_id=row.run_id,
+        adapter=row.adapter,
+        base_folder=str(base.folder.resolve()),
+        base_name=base.name,
+        base_version=base.version,
+        dataset_hash=row.dataset_hash,
+        tracking=rules.tracking,
+        recipe=rules.recipe,
+    )
+
+
+async def note_progress(place: Place, run_id: str, progress: Progress) -> None:
+    async with place.database.transaction() as session:
+        row = await session.get_one(RunRow, run_id)
+        row.steps_done, row.steps_planned = progress.steps_done, progress.steps_planned
+        row.loss = progress.loss
+
+
+async def fail(place: Place, rules: Rules, run_id: str, failure: Failure) -> None:
+    """Plan another try, or give the run up; its feedback stays for later runs."""
+    async with place.database.transaction() as session:
+        row = await session.get_one(RunRow, run_id)
+        row.failures += 1
+        row.reason = failure.reason
+        if failure.final or row.failures >= rules.attempts:
+            row.state, row.end_time = RunState.FAILED.value, place.clock.now()
+        else:
+            row.retry_time = place.clock.now() + rules.retry * 2 ** (row.failures - 1)
+    log.warning(
+        "training_failed",
+        run_id=run_id,
+        reason=failure.reason,
+        failures=row.failures,
+        state=row.state,
+    )
+    if row.state == RunState.FAILED:
+        await asyncio.to_thread(shutil.rmtree, place.run(run_id), True)
+
+
+async def succeed(place: Place, run_id: str, result: Result) -> None:
+    """Store the adapter and its data set, and announce it. Done twice, it has one effect."""
+    async with place.database.session() as session:
+        row = await session.get_one(RunRow, run_id)
+    folder, owner = place.run(run_id), folder_name(row.tenant_id)
+    await place.artifacts.put_folder(folder / run_folder.DATA, f"{owner}/datasets/{row.dataset_id}")
+    adapter = folder / run_folder.ADAPTER
+    artifact = await place.artifacts.put_folder(adapter, f"{owner}/adapters/{row.adapter}")
+    await announce(place, run_id, result, artifact)
+    log.info("adapter_trained", run_id=run_id, adapter=row.adapter, artifact_hash=artifact.hash)
+    await asyncio.to_thread(shutil.rmtree, folder, True)
+
+
+async def announce(place: Place, run_id: str, result: Result, artifact: Artifact) -> None:
+    """The run's last row and its event, in one transaction and in the trace of its feedback."""
+    async with place.database.session() as session:
+        row = await session.get_one(RunRow, run_id)
+    with place.tracer.start_as_current_span(
+        "training run",
+        context=context_of(row.traceparent),
+        start_time=int(row.create_time.timestamp() * 1e9),
+        attributes={"tidemill.adapter": row.adapter, "tidemill.run_id": run_id},
+    ):
+        async with place.bus.unit(row.tenant_id) as unit:
+            row = await unit.session.get_one(RunRow, run_id)
+            if row.state != RunState.RUNNING:
+                return
+            row.state, row.reason, row.end_time = RunState.SUCCEEDED.value, "", place.clock.now()
+            row.loss = result.metrics["train/loss_last"]
+            row.steps_done = row.steps_planned = len(result.history)
+            event = trained(row, result, artifact)
+            unit.publish(topics.ADAPTERS_TRAINED, row.adapter, event)
+
+
+def trained(row: RunRow, result: Result, artifact: Artifact) -> AdapterTrained:
+    time = Timestamp()
+    time.FromDatetime(row.end_time or row.create_time)
+    return AdapterTrained(
+        tenant_id=row.tenant_id,
+        adapter=row.adapter,
+        base_model=row.base_version,
+        artifact_uri=artifact.uri,
+        artifact_hash=artifact.hash,
+        dataset=DatasetSnapshot(
+            dataset_id=row.dataset_id,
+            content_hash=row.dataset_hash,
+            supervised_examples=row.supervised_examples,
+            preference_pairs=row.preference_pairs,
+        ),
+        run_id=row.run_id,
+        metrics=result.metrics,
+        trained_time=time,
+    )
+
+
+def links_of(traceparents: tuple[str, ...]) -> list[Link]:
+    """Links from a run to the feedback behind it, so that a trace leads either way."""
+    contexts = (link_of(traceparent) for traceparent in traceparents[:MAX_LINKS])
+    return [Link(context) for context in contexts if context]

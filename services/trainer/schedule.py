@@ -1,0 +1,82 @@
+"""Timers: one training process at a time, looked after once a second."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.trainer.adapters import process, runs_store
+from services.trainer.adapters.process import Bounds, Training
+from services.trainer.adapters.run_folder import PLAN, Failure, Result
+from services.trainer.handlers import runs
+from services.trainer.handlers.runs import Place, Rules
+from tidemill.faults import Fault, Reason
+from tidemill.modelserver import weights
+from tidemill.modelserver.weights import Weights, WeightsFailed
+
+FOLDER_GONE = Failure("RUN_FOLDER_GONE", final=True)
+
+
+@dataclass
+class TrainingSchedule:
+    """Each turn either looks after the process in hand, resumes a run, or plans a new one."""
+
+    place: Place
+    rules: Rules
+    bounds: Bounds
+    home: Path
+    niceness: int
+    training: Training | None = field(default=None)
+
+    async def turn(self) -> None:
+        if self.training is not None:
+            await self._look_after(self.training)
+        elif not await self._resume():
+            await self._plan()
+
+    async def close(self) -> None:
+        """Stop the process; the run goes on from its checkpoint at the next start."""
+        if self.training is not None:
+            await self.training.stop()
+
+    async def _look_after(self, training: Training) -> None:
+        before = training.progress
+        progress = training.look(self.bounds)
+        if progress is not None and progress != before:
+            await runs.note_progress(self.place, training.run_id, progress)
+        if training.ended:
+            await self._end(training)
+            self.training = None
+
+    async def _end(self, training: Training) -> None:
+        outcome = training.outcome()
+        if isinstance(outcome, Result):
+            await runs.succeed(self.place, training.run_id, outcome)
+        else:
+            await runs.fail(self.place, self.rules, training.run_id, outcome)
+
+    async def _resume(self) -> bool:
+        """Start the process of the oldest run that is not finished; False when there is none."""
+        async with self.place.database.session() as session:
+            row = await runs_store.oldest_running(session)
+        if row is None:
+            return False
+        folder = self.place.run(row.run_id)
+        if not (folder / PLAN).exists():
+            await runs.fail(self.place, self.rules, row.run_id, FOLDER_GONE)
+        elif row.retry_time <= self.place.clock.now():
+            self.training = await process.start(row.run_id, folder, self.place.clock, self.niceness)
+        return True
+
+    async def _plan(self) -> None:
+        due = await runs.due_tenant(self.place, self.rules)
+        if due is not None:
+            base = await asyncio.to_thread(base_model, self.home)
+            await runs.plan_run(self.place, self.rules, *due, base)
+
+
+def base_model(home: Path) -> Weights:
+    """The verified weights that adapters are trained for."""
+    try:
+        return weights.llm(home)
+    except WeightsFailed as error:
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="base_model") from error
