@@ -79,7 +79,7 @@ class Group:
             return
         member.touch(now)
         self._unsynced.discard(member.member_id)
-        self._refuse_sync(member, ErrorCode.rebalance_in_progress)
+        self._refuse_sync(now, member, ErrorCode.rebalance_in_progress)
         member.sync_ticket = ticket
         if self.state is GroupState.COMPLETING and member.member_id == self.roster.leader:
             self._assign(attempt.assignments)
@@ -186,7 +186,7 @@ class Group:
         self._rejoin(now, member, attempt, ticket)
 
     def _rejoin(self, now: float, member: Member, attempt: JoinAttempt, ticket: object) -> None:
-        self._refuse_join(member, ErrorCode.rebalance_in_progress)
+        self._refuse_join(now, member, ErrorCode.rebalance_in_progress)
         member.update(now, attempt)
         member.join_ticket = ticket
         self._prepare(now)
@@ -195,8 +195,8 @@ class Group:
         self, now: float, member: Member, attempt: JoinAttempt, ticket: object
     ) -> None:
         old_id, old_leader = member.member_id, self.roster.leader
-        self._refuse_join(member, ErrorCode.fenced_instance_id)
-        self._refuse_sync(member, ErrorCode.fenced_instance_id)
+        self._refuse_join(now, member, ErrorCode.fenced_instance_id)
+        self._refuse_sync(now, member, ErrorCode.fenced_instance_id)
         self.roster.rename(member, self._new_member_id(attempt.instance_id or ""))
         if old_id in self._unsynced:
             self._unsynced.remove(old_id)
@@ -215,7 +215,7 @@ class Group:
     def _prepare(self, now: float) -> None:
         if self.state is not GroupState.PREPARING:
             for member in self.members.values():
-                self._refuse_sync(member, ErrorCode.rebalance_in_progress)
+                self._refuse_sync(now, member, ErrorCode.rebalance_in_progress)
             self._unsynced.clear()
             is_first = self.state is GroupState.EMPTY and self._initial_delay > 0
             self._delay_until = now + self._initial_delay if is_first else None
@@ -276,8 +276,8 @@ class Group:
 
     def _remove(self, now: float, member: Member) -> None:
         self._unsynced.discard(member.member_id)
-        self._refuse_join(member, ErrorCode.unknown_member_id)
-        self._refuse_sync(member, ErrorCode.unknown_member_id)
+        self._refuse_join(now, member, ErrorCode.unknown_member_id)
+        self._refuse_sync(now, member, ErrorCode.unknown_member_id)
         self.roster.remove(member.member_id)
         self._prepare(now)
 
@@ -312,14 +312,17 @@ class Group:
             member_id=member.member_id,
         )
 
-    def _refuse_join(self, member: Member, error: ErrorCode) -> None:
+    def _refuse_join(self, now: float, member: Member, error: ErrorCode) -> None:
         ticket, member.join_ticket = member.join_ticket, None
         if ticket is not None:
+            member.touch(now)
             self._answer(ticket, Joined(error=error, member_id=member.member_id))
 
-    def _refuse_sync(self, member: Member, error: ErrorCode) -> None:
+    def _refuse_sync(self, now: float, member: Member, error: ErrorCode) -> None:
         ticket, member.sync_ticket = member.sync_ticket, None
         if ticket is not None:
+            # While it waited it could not send a heartbeat; its session counts from now.
+            member.touch(now)
             self._answer(ticket, Synced(error=error))
 
     def _answer(self, ticket: object, answer: Joined | Synced) -> None:
