@@ -1,0 +1,1 @@
+"""Inference's ways out: rows, retrieval, the model server and its LoRA adapters."""

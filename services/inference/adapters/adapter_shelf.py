@@ -1,0 +1,84 @@
+"""LoRA adapters from the artifact store to the model server, verified and tried before use."""
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+
+from services.inference.domain.releases import Adapter
+from tidemill.artifacts import ArtifactStore
+from tidemill.clock import Clock
+from tidemill.faults import Fault, Reason
+
+log = structlog.get_logger()
+
+RETRY_SECONDS = 15.0
+LOAD_SECONDS = 60.0
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+Load = Callable[[str, Path], Awaitable[None]]
+"""Makes the model server know an adapter by name and answer with it once."""
+
+
+class AdapterShelf:
+    """Knows which adapters the model server holds. A name never changes its content."""
+
+    def __init__(self, store: ArtifactStore, folder: Path, load: Load, clock: Clock) -> None:
+        self._store = store
+        self._folder = folder
+        self._load = load
+        self._clock = clock
+        self._loaded: dict[str, str] = {}
+        self._failed_at: dict[str, float] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def may_try(self, adapter: Adapter) -> bool:
+        """False while it is loaded, and for a while after it could not be."""
+        if self._loaded.get(adapter.name) == adapter.hash:
+            return False
+        failed_at = self._failed_at.get(adapter.name)
+        return failed_at is None or self._clock.monotonic() - failed_at >= RETRY_SECONDS
+
+    async def ensure(self, adapter: Adapter) -> None:
+        """Returns once the model server answers with the adapter; Fault(ADAPTER_UNAVAILABLE)."""
+        if self._loaded.get(adapter.name) == adapter.hash:
+            return
+        async with self._locks[adapter.name]:
+            if self._loaded.get(adapter.name) == adapter.hash:
+                return
+            if not self.may_try(adapter):
+                raise _unavailable(adapter)
+            await self._bring(adapter)
+
+    def forget(self, name: str) -> None:
+        """The model server says that it does not hold the adapter after all."""
+        self._loaded.pop(name, None)
+
+    async def _bring(self, adapter: Adapter) -> None:
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                await self._fetch_and_load(adapter)
+        except (Fault, TimeoutError) as error:
+            self._failed_at[adapter.name] = self._clock.monotonic()
+            cause = error.reason.value if isinstance(error, Fault) else "DEADLINE_EXCEEDED"
+            log.warning("adapter_load_failed", adapter=adapter.name, cause=cause)
+            raise _unavailable(adapter) from error
+        self._failed_at.pop(adapter.name, None)
+        self._loaded[adapter.name] = adapter.hash
+        log.info("adapter_loaded", adapter=adapter.name)
+
+    async def _fetch_and_load(self, adapter: Adapter) -> None:
+        if not SAFE_NAME.fullmatch(adapter.name):
+            raise Fault(Reason.INVALID_ARGUMENT, field="adapter")
+        if adapter.name in self._loaded:  # another content under a name that is taken
+            raise Fault(Reason.FAILED_PRECONDITION, problem="NAME_TAKEN")
+        target = self._folder / adapter.name
+        folder = await self._store.fetch_folder(adapter.uri, adapter.hash, target)
+        await self._load(adapter.name, folder)
+
+
+def _unavailable(adapter: Adapter) -> Fault:
+    return Fault(Reason.ADAPTER_UNAVAILABLE, adapter=adapter.name)

@@ -1,0 +1,36 @@
+"""Inference, wired."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from services.inference.adapters.store import Base
+from services.inference.consumer import on_release_changed
+from services.inference.handlers.feedback import FeedbackTaking
+from services.inference.handlers.opening import open_answering
+from services.inference.handlers.releases import preload
+from services.inference.servicer import InferenceServicer
+from services.inference.settings import InferenceSettings
+from tidemill import topics
+from tidemill.api.inference.v1.inference_service_pb2_grpc import (
+    add_InferenceServiceServicer_to_server,
+)
+from tidemill.runtime import Runtime
+
+PRELOAD_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
+    """Follows releases, serves answers, and keeps the adapters of live releases loaded."""
+    settings = InferenceSettings()
+    database, bus, clock = runtime.database, runtime.bus, runtime.clock
+    await database.create_tables(Base.metadata)
+    async with open_answering(runtime, settings) as answering:
+        feedback = FeedbackTaking(database, bus, clock, runtime.telemetry.tracer)
+        servicer = InferenceServicer(answering, feedback, settings.default_output_tokens)
+        add_InferenceServiceServicer_to_server(servicer, runtime.server.grpc)
+        bus.subscribe(topics.RELEASES_CHANGED, on_release_changed, timeout=30.0)
+        work = partial(preload, database, answering.shelf)
+        runtime.tasks.every("preload", PRELOAD_SECONDS, work)
+        yield

@@ -1,0 +1,1 @@
+"""Inference's use cases: answer, explain, take feedback, follow releases."""

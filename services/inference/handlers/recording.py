@@ -1,0 +1,183 @@
+"""Every answer, however it ended, becomes one row and one event in one transaction."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from services.inference.adapters.store import AnswerRow
+from services.inference.domain.answer import Answer, Chunk
+from services.inference.handlers.observing import Observer
+from tidemill import topics
+from tidemill.api.common.v1 import Usage
+from tidemill.api.events.v1 import (
+    PURPOSE_EVALUATION,
+    PURPOSE_PRODUCTION,
+    AnswerGenerated,
+    GuardrailVerdict,
+    RetrievedChunk,
+)
+from tidemill.bus import Bus
+from tidemill.clock import Clock
+from tidemill.faults import Fault, Reason
+from tidemill.security.personal_data import mask
+
+log = structlog.get_logger()
+
+
+class Recorder:
+    """Records each answer once. A caller that goes away does not stop the record."""
+
+    def __init__(self, bus: Bus, clock: Clock, observer: Observer) -> None:
+        self._bus = bus
+        self._clock = clock
+        self._observer = observer
+        self._writing: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def recording(self, answer: Answer) -> AsyncIterator[None]:
+        """Records the answer if the block fails or is cancelled; finish records it otherwise."""
+        try:
+            yield
+        except Fault as fault:
+            answer.fail(fault.reason.value)
+            await self._settle(answer)
+            raise
+        except (asyncio.CancelledError, GeneratorExit):
+            if not answer.recorded:
+                answer.cancel()
+            await self._settle(answer)
+            raise
+        except Exception:
+            answer.fail(Reason.INTERNAL.value)
+            await self._settle(answer)
+            raise
+
+    async def finish(self, answer: Answer) -> None:
+        """Records an answer that ended by itself; its faults are the caller's to see."""
+        await self._write(answer)
+
+    async def close(self) -> None:
+        """Waits for records under way."""
+        await asyncio.gather(*self._writing, return_exceptions=True)
+
+    async def _settle(self, answer: Answer) -> None:
+        try:
+            await self._write(answer)
+        except Fault as fault:  # the first error is the one that the caller must see
+            log.error("answer_not_recorded", reason=fault.reason.value)
+
+    async def _write(self, answer: Answer) -> None:
+        if answer.recorded:
+            return
+        answer.duration_seconds = self._clock.monotonic() - answer.started_at
+        task = asyncio.create_task(self._record(answer))
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+        await asyncio.shield(task)
+
+    async def _record(self, answer: Answer) -> None:
+        self._observer.observe(answer)
+        async with self._bus.unit(answer.tenant_id) as unit:
+            unit.session.add(answer_row(answer, self._clock))
+            event = answer_event(answer, self._clock)
+            unit.publish(topics.ANSWERS_GENERATED, answer.answer_id, event)
+        answer.recorded = True
+
+
+def answer_row(answer: Answer, clock: Clock) -> AnswerRow:
+    release = answer.choice.release
+    return AnswerRow(
+        tenant_id=answer.tenant_id,
+        answer_id=answer.answer_id,
+        release_id=release.release_id,
+        prompt_version=answer.prompt_version,
+        adapter=release.adapter.name if release.adapter else "",
+        question=answer.question.text,
+        text=answer.text,
+        citations=citations_of(answer),
+        refused=answer.refusal is not None,
+        refusal_reason=answer.refusal.value if answer.refusal else "",
+        finish_reason=answer.finish.value if answer.finish else "",
+        input_tokens=answer.usage.input_tokens,
+        output_tokens=answer.usage.output_tokens,
+        cost_micros=answer.usage.cost_micros,
+        duration_seconds=answer.duration_seconds,
+        answered_at=clock.now(),
+        traceparent=answer.traceparent,
+    )
+
+
+def answer_event(answer: Answer, clock: Clock) -> AnswerGenerated:
+    """The event. The completion is the model's own text, masked like everything recorded."""
+    release = answer.choice.release
+    now = Timestamp()
+    now.FromDatetime(clock.now())
+    return AnswerGenerated(
+        tenant_id=answer.tenant_id,
+        answer_id=answer.answer_id,
+        user_hash=answer.user_hash,
+        question=answer.question.text,
+        question_embedding=answer.retrieved.question_embedding,
+        prompt_version=answer.prompt_version,
+        prompt=answer.prompt,
+        release_id=release.release_id,
+        adapter=release.adapter.name if release.adapter else "",
+        chunks=[_retrieved(chunk) for chunk in answer.retrieved.chunks],
+        completion=mask(answer.completion).text,
+        text=answer.text,
+        cited_chunk_ids=[chunk.chunk_id for chunk in answer.cited],
+        refused=answer.refusal is not None,
+        refusal_reason=answer.refusal.value if answer.refusal else "",
+        finish_reason=answer.finish.value if answer.finish else "",
+        error_reason=answer.error_reason,
+        usage=usage_message(answer),
+        duration_seconds=answer.duration_seconds,
+        first_token_seconds=answer.first_token_seconds,
+        purpose=PURPOSE_EVALUATION if answer.is_evaluation else PURPOSE_PRODUCTION,
+        canary=answer.choice.canary,
+        guardrail_verdicts=_verdicts(answer),
+        answered_time=now,
+    )
+
+
+def usage_message(answer: Answer) -> Usage:
+    usage = answer.usage
+    return Usage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_micros=usage.cost_micros,
+    )
+
+
+def citations_of(answer: Answer) -> list[dict[str, Any]]:
+    """The fields of a Citation for each cited chunk."""
+    return [
+        {
+            "marker": chunk.marker,
+            "document_id": chunk.document_id,
+            "version": chunk.version,
+            "chunk_id": chunk.chunk_id,
+            "title": chunk.title,
+            "score": chunk.score,
+        }
+        for chunk in answer.cited
+    ]
+
+
+def _retrieved(chunk: Chunk) -> RetrievedChunk:
+    return RetrievedChunk(
+        chunk_id=chunk.chunk_id,
+        document_id=chunk.document_id,
+        version=chunk.version,
+        score=chunk.score,
+        marker=chunk.marker,
+    )
+
+
+def _verdicts(answer: Answer) -> list[GuardrailVerdict]:
+    verdicts = answer.guarded.verdicts if answer.guarded else ()
+    return [GuardrailVerdict(guardrail=v.guardrail, outcome=v.outcome) for v in verdicts]
