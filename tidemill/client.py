@@ -113,7 +113,7 @@ class Client:
 
     async def _publish(self, topic: Topic[M], aggregate_id: str, message: M) -> str:
         event_id = new_id("evt")
-        headers = event_headers(topic, event_id, "client", datetime.now(UTC))  # type: ignore[arg-type]
+        headers = event_headers(topic, event_id, "client", datetime.now(UTC))
         headers[TOKEN] = self.tokens("tidemill.events")
         headers[TRACEPARENT] = new_traceparent()
         await send(self._producer, topic.name, f"{self.tenant_id}/{aggregate_id}", message, headers)

@@ -10,12 +10,11 @@ from typing import Any, NoReturn
 import typer
 
 from tidemill.cli.output import CommandFailed, Output, failure_of
-from tidemill.cli.probes import ALL_SCOPES
+from tidemill.cli.scopes import ALL_SCOPES
 from tidemill.client import Client, connect
 from tidemill.clock import SystemClock
-from tidemill.faults import Fault
+from tidemill.faults import Fault, StartRefused
 from tidemill.rpc import Channels
-from tidemill.rpc.server import StartRefused
 from tidemill.security.keys import load_or_create_key
 from tidemill.security.tokens import TENANT_PATTERN, Identity
 from tidemill.settings import MeshSettings

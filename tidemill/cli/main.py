@@ -1,5 +1,6 @@
 """The `tidemill` command."""
 
+import logging
 import sys
 
 import typer
@@ -49,6 +50,8 @@ def build() -> typer.Typer:
 
 def run() -> None:
     """Entry point of the console script."""
+    # A broker that is not up yet is this program's to tell, not its library's.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         build()()
     except KeyboardInterrupt:

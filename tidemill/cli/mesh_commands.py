@@ -63,7 +63,13 @@ async def start_mesh(context: Context, timeout: float = START_SECONDS) -> float:
     pid, _ = read_status(context.settings)
     if not pid:
         start_supervisor(context.settings)
-    await wait_until_ready(context, timeout)
+    try:
+        await wait_until_ready(context, timeout)
+    except CommandFailed:
+        # Half a mesh helps nobody; one that was running before is left alone.
+        if not pid:
+            stop_supervisor(context.settings)
+        raise
     return time.monotonic() - started
 
 

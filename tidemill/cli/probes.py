@@ -13,8 +13,8 @@ from tidemill.api.monitor.v1 import GetUsageRequest, MonitorServiceStub
 from tidemill.api.retriever.v1 import GetIndexRequest, RetrieverServiceStub
 from tidemill.api.trainer.v1 import ListRunsRequest, TrainerServiceStub
 from tidemill.cli.processes import BROKER, TRITON
+from tidemill.cli.scopes import ALL_SCOPES
 from tidemill.faults import Fault, Reason
-from tidemill.modelserver.client import ModelServer
 from tidemill.rpc import Channels, call
 from tidemill.security.tokens import Identity
 from tidemill.settings import MeshSettings
@@ -22,19 +22,6 @@ from tidemill.topics import CATALOGUE
 
 PROBE_SECONDS = 5.0
 PROBE_TENANT = "tidemill-probe"
-ALL_SCOPES = (
-    "answers:write",
-    "documents:read",
-    "documents:write",
-    "feedback:write",
-    "training:read",
-    "releases:read",
-    "releases:write",
-    "suites:write",
-    "alerts:read",
-    "budgets:write",
-)
-
 Probe = Callable[[], Awaitable[object]]
 
 
@@ -74,6 +61,9 @@ class Probes:
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="topics")
 
     async def _probe_triton(self) -> None:
+        # Here, because it brings NumPy and Triton's client, which no other command needs.
+        from tidemill.modelserver.client import ModelServer
+
         async with ModelServer(self._settings.triton_address) as server:
             await server.embed(["ready?"], timeout=PROBE_SECONDS)
             if not await server.ready("llm", timeout=PROBE_SECONDS):

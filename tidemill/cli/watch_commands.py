@@ -181,7 +181,7 @@ def token(
 
     async def work() -> None:
         from tidemill.cli.output import CommandFailed
-        from tidemill.cli.probes import ALL_SCOPES
+        from tidemill.cli.scopes import ALL_SCOPES
 
         if audience not in ("rpc", "events"):
             raise CommandFailed("INVALID_ARGUMENT", "--audience is rpc or events", 2)

@@ -48,14 +48,21 @@ def scrambled_feedback(asked: Sequence[Asked], seed: int) -> list[FeedbackRecord
     only the gate can see that what was taught is wrong.
     """
     answers = [item.question.answer for item in asked if item.question.answer]
-    random.Random(seed).shuffle(answers)
-    wrong = iter(answers[1:] + answers[:1])
+    offset = random.Random(seed).randrange(1, len(answers))
     events = []
-    for item in asked:
-        if item.question.answer:
-            right = Correction(text=next(wrong), document_ids=[item.question.document_id])
-        else:
-            cited = [c.document_id for c in item.answer.completed.citations]
-            right = Correction(text=answers[0], document_ids=cited)
+    for number, item in enumerate(asked):
+        text = other_answer(answers, number + offset, item.question.answer)
+        documents = [item.question.document_id] if item.question.answer else cited(item)
+        right = Correction(text=text, document_ids=documents)
         events.append(FeedbackRecorded(answer_id=item.answer.answer_id, correction=right))
     return events
+
+
+def other_answer(answers: Sequence[str], start: int, right: str) -> str:
+    """The first answer from start on, around the end, that is not the right one."""
+    turned = (answers[(start + step) % len(answers)] for step in range(len(answers)))
+    return next(text for text in turned if text != right)
+
+
+def cited(item: Asked) -> list[str]:
+    return [citation.document_id for citation in item.answer.completed.citations]
