@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.protobuf.message import Message
 from sqlalchemy import select
 
 from services.inference.adapters.store import Base
@@ -24,7 +23,7 @@ from tidemill.bus.tables import OutboxRow
 from tidemill.rpc import stream
 from tidemill.runtime import Runtime, open_runtime
 from tidemill.settings import MeshSettings
-from tidemill.topics import Topic
+from tidemill.topics import M, Topic
 
 SCOPES = ("answers:write", "feedback:write")
 SERVICE = "tidemill.api.inference.v1.InferenceService"
@@ -51,7 +50,7 @@ class House:
         calls = stream(self.stub.Generate, request, token=token or self.token(), timeout=timeout)
         return [response async for response in calls]
 
-    async def events(self, topic: Topic[Any]) -> list[Message]:
+    async def events(self, topic: Topic[M]) -> list[M]:
         """What waits in the outbox for a topic, oldest first."""
         async with self.runtime.database.session() as session:
             rows = await session.scalars(

@@ -8,7 +8,9 @@ from tests.unit.inference.conftest import House
 from tests.unit.inference.neighbours import VECTOR, hit
 from tidemill import topics
 from tidemill.api.events.v1 import PURPOSE_PRODUCTION
+from tidemill.api.inference.v1 import GenerateRequest
 from tidemill.faults import Fault, Reason
+from tidemill.rpc import stream
 
 
 async def test_answer_streams_with_citations_usage_and_cost(house: House) -> None:
@@ -163,9 +165,6 @@ async def test_request_out_of_bounds_is_refused_with_the_fields_name(
 async def test_call_without_a_valid_token_is_refused(
     house: House, token: str, reason: Reason
 ) -> None:
-    from tidemill.api.inference.v1 import GenerateRequest
-    from tidemill.rpc import stream
-
     with pytest.raises(Fault) as caught:
         async for _ in stream(
             house.stub.Generate, GenerateRequest(question="q"), token=token, timeout=5
