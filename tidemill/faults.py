@@ -1,5 +1,6 @@
-"""The one error that crosses a door: a machine-readable reason with safe metadata."""
+"""Errors on purpose: one that crosses doors, and one that keeps a process from starting."""
 
+from collections.abc import Iterator
 from enum import StrEnum
 
 import grpc
@@ -68,7 +69,7 @@ _RETRYABLE = {
 class Fault(Exception):
     """An expected failure. Metadata goes to callers and dead letters: no text of users in it."""
 
-    def __init__(self, reason: Reason, **metadata: str) -> None:
+    def __init__(self, reason: Reason, /, **metadata: str) -> None:
         super().__init__(reason.value)
         self.reason = reason
         self.metadata = metadata
@@ -81,3 +82,22 @@ class Fault(Exception):
     def retryable(self) -> bool:
         """True when the same work may succeed later without a change by the caller."""
         return self.reason in _RETRYABLE
+
+
+def faults_in(error: BaseException) -> Iterator[Fault]:
+    """The fault itself, or all of a task group's when there is nothing else in the group."""
+    if isinstance(error, Fault):
+        yield error
+    elif isinstance(error, BaseExceptionGroup):
+        inner = [list(faults_in(each)) for each in error.exceptions]
+        if all(inner):
+            yield from (fault for faults in inner for fault in faults)
+
+
+class StartRefused(Exception):
+    """The process must not start; reason and hint are for the person who started it."""
+
+    def __init__(self, reason: str, hint: str) -> None:
+        super().__init__(f"{reason}: {hint}")
+        self.reason = reason
+        self.hint = hint

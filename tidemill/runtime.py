@@ -1,6 +1,7 @@
 """Everything a service stands on, opened in order and closed in reverse."""
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from tidemill.clock import Clock, SystemClock
 from tidemill.db import Database, open_database
 from tidemill.faults import Fault
 from tidemill.rpc import Channels, RpcServer, open_server
-from tidemill.security.keys import load_or_create_key
+from tidemill.rpc.server import check_exposure
+from tidemill.security.keys import mesh_key
 from tidemill.security.tokens import Identity
 from tidemill.settings import MeshSettings
 from tidemill.tasks import Tasks
@@ -21,6 +23,7 @@ from tidemill.telemetry import Telemetry, open_telemetry
 log = structlog.get_logger()
 
 HEALTH_SECONDS = 1.0
+PING_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,16 @@ async def open_runtime(
     service: str, settings: MeshSettings, clock: Clock | None = None
 ) -> AsyncIterator[Runtime]:
     """Open telemetry, rows, identity, bus and server; nothing listens or consumes yet."""
+    check_exposure(settings)
     clock = clock or SystemClock()
+    port = settings.metrics_port(service)
     folder = settings.home / service
     async with AsyncExitStack() as stack:
         telemetry = stack.enter_context(
-            open_telemetry(service, folder, metrics_port=settings.metrics_port(service))
+            open_telemetry(service, folder, metrics_port=port, host=settings.host)
         )
         database = await stack.enter_async_context(open_database(settings.database_url(service)))
-        key = load_or_create_key(settings.home / "keys")
+        key = mesh_key(settings.home / "keys", create=settings.dev)
         identity = Identity(key, f"service:{service}", clock)
         channels = Channels(settings)
         stack.push_async_callback(channels.close)
@@ -75,25 +80,44 @@ async def open_runtime(
 async def running(
     service: str, settings: MeshSettings, lifespan: Lifespan, clock: Clock | None = None
 ) -> AsyncIterator[Runtime]:
-    """A service that listens, consumes and tells its health."""
+    """A service that listens, consumes and tells its health.
+
+    It listens before the broker is there; until then its health is NOT_SERVING.
+    """
     async with open_runtime(service, settings, clock) as runtime, lifespan(runtime):
-        await runtime.server.start([f"tidemill.api.{service}.v1.{service.capitalize()}Service"])
-        await runtime.bus.start()
+        await runtime.server.start([contract_of(service)])
+        runtime.bus.start()
         runtime.tasks.every("health", HEALTH_SECONDS, lambda: report_health(runtime))
         log.info("service_started", port=runtime.server.port)
-        yield runtime
-        log.info("service_stopping")
-        await runtime.server.set_serving(False)
+        try:
+            yield runtime
+        finally:
+            await wind_down(runtime)
+
+
+def contract_of(service: str) -> str:
+    """Full name of a service's gRPC contract, which is loaded, so that its rules can be read."""
+    importlib.import_module(f"tidemill.api.{service}.v1")
+    return f"tidemill.api.{service}.v1.{service.capitalize()}Service"
+
+
+async def wind_down(runtime: Runtime) -> None:
+    """Let running calls, deliveries and turns end while the service's own parts are still open."""
+    log.info("service_stopping")
+    await runtime.server.set_serving(False)
+    await runtime.tasks.close()
+    await asyncio.gather(
+        runtime.server.stop(), runtime.bus.stop_consuming(), return_exceptions=True
+    )
 
 
 async def report_health(runtime: Runtime) -> None:
     """SERVING only while rows answer and every consumer makes progress."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PING_SECONDS):
             await runtime.database.ping()
-            stalled = await runtime.bus.stalled()
+        stalled = await runtime.bus.stalled()
     except (Fault, TimeoutError):
         stalled = ["database"]
-    if stalled:
-        log.warning("not_serving", stalled=list(stalled))
-    await runtime.server.set_serving(not stalled)
+    if await runtime.server.set_serving(not stalled):
+        log.warning("health_changed", serving=not stalled, stalled=list(stalled))

@@ -27,7 +27,7 @@ class Tasks:
             except Fault as fault:
                 log.warning("task_failed", task=name, reason=fault.reason.value)
             except Exception as error:
-                log.exception("task_failed", task=name, error_type=type(error).__name__)
+                log.error("task_failed", task=name, exc_info=error)
             await asyncio.sleep(seconds)
 
     async def close(self) -> None:

@@ -12,6 +12,8 @@ M = TypeVar("M", bound=Message)
 DAY_MS = 24 * 60 * 60 * 1000
 FOREVER = -1
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
+# A dead letter is its record with a few headers more, and must fit whenever the record did.
+MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 1024 * 1024
 
 
 @dataclass(frozen=True)

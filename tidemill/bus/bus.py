@@ -1,56 +1,75 @@
 """A service's door to Kafka: subscriptions in, outbox out, progress as its pulse."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from aiokafka import TopicPartition
 from faststream.kafka import KafkaBroker
 
 from tidemill.bus import kafka
-from tidemill.bus.consumer import Consumer, Handler
+from tidemill.bus.admin import create_topics
+from tidemill.bus.attempt import Handler
+from tidemill.bus.consumer import Consumer
+from tidemill.bus.envelope import TOKEN, split_key
 from tidemill.bus.outbox import Relay
 from tidemill.bus.policy import RetryPolicy
-from tidemill.bus.tables import BusBase
+from tidemill.bus.progress import Progress, lag_of
+from tidemill.bus.tables import BusBase, OutboxRow
 from tidemill.bus.unit import Unit
 from tidemill.clock import Clock
 from tidemill.db import Database
-from tidemill.security.tokens import Identity
-from tidemill.telemetry import Telemetry
-from tidemill.topics import M, Topic
+from tidemill.faults import Fault
+from tidemill.security.tokens import EVENT_AUDIENCE, Identity
+from tidemill.telemetry import Telemetry, catalogue
+from tidemill.topics import CATALOGUE, M, Topic
 
 log = structlog.get_logger()
 
-STALL_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
+STOP_SECONDS = kafka.STOP_SECONDS + 2.0
 CONNECT_RETRY_SECONDS = 0.5
+PROBE_EVERY_SECONDS = 5.0
 
 
-@dataclass
+@dataclass(frozen=True)
+class Subscription:
+    """A consumer, FastStream's subscriber under it, and what was seen of its progress."""
+
+    consumer: Consumer[Any]
+    subscriber: Any
+    progress: Progress
+
+
 class Bus:
     """Subscribe before start; the outbox relay runs until close."""
 
-    service: str
-    bootstrap: str
-    database: Database
-    identity: Identity
-    clock: Clock
-    telemetry: Telemetry
-    broker: KafkaBroker
-    consumers: list[Consumer[Any]] = field(default_factory=list)
-    subscribers: list[Any] = field(default_factory=list)
-    started: bool = False
-    flooded: bool = False
-
-    def __post_init__(self) -> None:
-        self.relay = Relay(self.database, self._publish)
+    def __init__(
+        self,
+        service: str,
+        bootstrap: str,
+        database: Database,
+        identity: Identity,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self.service = service
+        self.bootstrap = bootstrap
+        self.database = database
+        self.relay = Relay(database, self._enqueue)
+        self._identity = identity
+        self._clock = clock
+        self._telemetry = telemetry
+        self._broker: KafkaBroker = kafka.kafka_broker(bootstrap, f"tidemill-{service}")
+        self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
-
-    async def _publish(self, topic: str, key: bytes, value: bytes, headers: dict[str, str]) -> None:
-        await kafka.publish(self.broker, topic, key, value, headers)
+        self._connected = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._flooded: set[str] = set()
+        self._scopes = {topic.name: topic.write_scope for topic in CATALOGUE}
 
     def subscribe(
         self,
@@ -60,98 +79,135 @@ class Bus:
         timeout: float = 60.0,
         policy: RetryPolicy | None = None,
     ) -> Consumer[M]:
-        """Register a handler. timeout: seconds that one attempt may take."""
+        """Register a handler. timeout: seconds that one try may take."""
         consumer = Consumer(
             topic=topic,
             handler=handler,
             service=self.service,
             database=self.database,
-            identity=self.identity,
-            clock=self.clock,
-            telemetry=self.telemetry,
+            identity=self._identity,
+            clock=self._clock,
+            telemetry=self._telemetry,
             wake_relay=self.relay.wake,
             timeout=timeout,
             policy=policy or RetryPolicy(),
+            stopping=self._stopping,
         )
-        self.consumers.append(consumer)
-        self.subscribers.append(kafka.subscribe(self.broker, consumer, self._on_flood))
+        subscriber = kafka.subscribe(self._broker, consumer, lambda: self._on_flood(consumer))
+        progress = Progress(consumer, self._clock)
+        self._subscriptions.append(Subscription(consumer, subscriber, progress))
         return consumer
-
-    def _on_flood(self) -> None:
-        if not self.flooded:
-            self.flooded = True
-            log.error("consumers_stopped", reason="DEAD_LETTER_FLOOD")
-            self._tasks.append(asyncio.create_task(self._stop_subscribers()))
-
-    async def _stop_subscribers(self) -> None:
-        for subscriber in self.subscribers:
-            await subscriber.stop()
 
     @asynccontextmanager
     async def unit(self, tenant_id: str) -> AsyncIterator[Unit]:
         """A transaction outside a delivery; its events leave after the commit."""
         async with self.database.transaction() as session:
-            yield Unit(
-                session=session,
-                source=self.service,
-                tenant_id=tenant_id,
-                clock=self.clock,
-                identity=self.identity,
-            )
+            yield Unit(session=session, source=self.service, tenant_id=tenant_id, clock=self._clock)
         self.relay.wake()
 
-    async def start(self) -> None:
-        """Connect, waiting for the broker as long as it takes; then consume and relay."""
+    def start(self) -> None:
+        """Connect in the background, waiting for the broker as long as it takes; then consume and
+        relay."""
+        self._spawn(self._run())
+
+    async def ready(self) -> None:
+        """Returns once connected and subscribed."""
+        await self._connected.wait()
+
+    async def _run(self) -> None:
         while True:
-            try:
-                await self.broker.start()
+            if await self._connect():
                 break
-            except Exception as error:  # the broker may come later than the service
-                log.warning("broker_unreachable", error_type=type(error).__name__)
-                with suppress(Exception):
-                    await self.broker.stop()
-                await asyncio.sleep(CONNECT_RETRY_SECONDS)
-        self.started = True
-        self._tasks.append(asyncio.create_task(self.relay.run()))
+            await asyncio.sleep(CONNECT_RETRY_SECONDS)
+        self._connected.set()
+        self._spawn(self.relay.run())
+        self._spawn(self._probe())
+        log.info("bus_connected", consumers=len(self._subscriptions))
+
+    async def _connect(self) -> bool:
+        try:
+            # A topic that comes after its consumer would be noticed minutes later.
+            await create_topics(self.bootstrap)
+            await self._broker.start()
+        except Exception as error:  # the broker may come later than the service
+            reason = error.reason.value if isinstance(error, Fault) else type(error).__name__
+            log.warning("broker_unreachable", reason=reason)
+            with suppress(Exception):
+                await self._broker.stop()
+            return False
+        return True
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(asyncio.create_task(work))
+
+    async def _enqueue(self, row: OutboxRow) -> "asyncio.Future[Any]":
+        """Topics that outsiders write to want a token from everyone. It is made at the last
+        moment: an event may wait in the outbox for longer than a token should live."""
+        headers = json.loads(row.headers)
+        scope = self._scopes.get(row.topic)
+        if scope:
+            tenant, _ = split_key(row.key)
+            headers[TOKEN] = self._identity.mint(tenant, [scope], audience=EVENT_AUDIENCE)
+        return await kafka.enqueue(self._broker, row.topic, row.key, row.value, headers)
+
+    def _on_flood(self, consumer: Consumer[Any]) -> None:
+        if consumer.name not in self._flooded:
+            self._flooded.add(consumer.name)
+            log.error("consumer_stopped", consumer=consumer.name, reason="DEAD_LETTER_FLOOD")
+            self._telemetry.level(catalogue.CONSUMER_STOPPED, 1, consumer=consumer.name)
+            found = [s for s in self._subscriptions if s.consumer is consumer]
+            self._spawn(found[0].subscriber.stop())
+
+    async def _probe(self) -> None:
+        while True:
+            with suppress(Fault):
+                self._telemetry.level(catalogue.OUTBOX_DEPTH, await self.relay.depth())
+            for subscription in self._subscriptions:
+                await self._probe_one(subscription)
+            await asyncio.sleep(PROBE_EVERY_SECONDS)
+
+    async def _probe_one(self, subscription: Subscription) -> None:
+        client = subscription.subscriber.consumer
+        if client is None:
+            return
+        lag = await lag_of(client)
+        self._telemetry.level(catalogue.BROKER_UP, lag is not None)
+        subscription.progress.observe(lag)
+        if lag is not None:
+            name = subscription.consumer.name
+            self._telemetry.level(catalogue.CONSUMER_LAG, lag, consumer=name)
+
+    async def stalled(self) -> Sequence[str]:
+        """Consumers that have work but make no progress or stopped by themselves; "bus" before
+        the first connection."""
+        if not self._connected.is_set():
+            return ["bus"]
+        stalled = {s.consumer.name for s in self._subscriptions if s.progress.stalled()}
+        return sorted(stalled | self._flooded)
+
+    async def stop_consuming(self) -> None:
+        """Finish the records in hand or hand them back, within STOP_SECONDS."""
+        self._stopping.set()
+        if not self._connected.is_set():
+            return
+        stops = [s.subscriber.stop() for s in self._subscriptions]
+        await asyncio.gather(*stops, return_exceptions=True)
+        # FastStream cancels what is left without waiting for it to clean up.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                for subscription in self._subscriptions:
+                    await subscription.consumer.idle.wait()
 
     async def close(self) -> None:
-        """Finish the records in hand, then the outbox, within bounds."""
-        if self.started:
-            await self._stop_subscribers()
-            await self.relay.drain(DRAIN_SECONDS)
+        """Stop consuming, then publish what the outbox holds, within bounds."""
+        await self.stop_consuming()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.broker.stop()
-
-    async def stalled(self) -> Sequence[str]:
-        """Names of consumers that have work but made no progress for STALL_SECONDS."""
-        if not self.started:
-            return ["bus"]
-        pairs = zip(self.consumers, self.subscribers, strict=True)
-        return [c.name for c, s in pairs if self._is_stalled(c, s.consumer)]
-
-    def _is_stalled(self, consumer: Consumer[Any], client: Any) -> bool:
-        if client is None or self.flooded:
-            return True
-        now = self.clock.monotonic()
-        if consumer.busy_since is not None:
-            return now - consumer.busy_since > consumer.timeout + STALL_SECONDS
-        waiting = lag_of(client) > 0
-        return waiting and now - consumer.last_finished > STALL_SECONDS
-
-
-def lag_of(client: Any) -> int:
-    """Records that are known to wait, by the client's own view of its partitions."""
-    lag = 0
-    for partition in client.assignment():
-        end = client.highwater(partition)
-        state = client._subscription.subscription.assignment.state_value(
-            TopicPartition(partition.topic, partition.partition)
-        )
-        if end is not None and state is not None and state.has_valid_position:
-            lag += max(0, end - state.position)
-    return lag
+        if self._connected.is_set():
+            await self.relay.drain(DRAIN_SECONDS)
+        self._connected.clear()
+        await self._broker.stop()
 
 
 @asynccontextmanager
@@ -165,8 +221,7 @@ async def open_bus(
 ) -> AsyncIterator[Bus]:
     """A bus whose tables exist; start() is called once the service has subscribed."""
     await database.create_tables(BusBase.metadata)
-    broker = kafka.kafka_broker(bootstrap, f"tidemill-{service}")
-    bus = Bus(service, bootstrap, database, identity, clock, telemetry, broker)
+    bus = Bus(service, bootstrap, database, identity, clock, telemetry)
     try:
         yield bus
     finally:

@@ -1,42 +1,50 @@
 """Takes one record at a time to its handler: applied, parked as a dead letter, or held."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic
 
 import structlog
-from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from tidemill.bus import inbox
-from tidemill.bus.delivery import AlreadyApplied, Delivery
+from tidemill.bus.attempt import Handler, attempt
+from tidemill.bus.delivery import Delivery
 from tidemill.bus.envelope import (
     CONSUMER,
     TOKEN,
     TRACEPARENT,
     Record,
+    check_attributes,
     decode,
     split_key,
 )
-from tidemill.bus.policy import FloodBrake, RetryPolicy
-from tidemill.bus.tables import OutboxRow
+from tidemill.bus.parking import dead_letter
+from tidemill.bus.policy import Failure, FloodBrake, Kind, RetryPolicy
 from tidemill.clock import Clock
 from tidemill.db import Database
 from tidemill.faults import Fault, Reason
-from tidemill.ids import derived_id
 from tidemill.security.tokens import EVENT_AUDIENCE, Identity
-from tidemill.telemetry import Telemetry
+from tidemill.telemetry import Telemetry, catalogue
+from tidemill.telemetry.catalogue import Outcome
 from tidemill.telemetry.tracing import context_of, traceparent_of
 from tidemill.topics import M, Topic
 
 log = structlog.get_logger()
 
-Handler = Callable[[M, Delivery], Awaitable[None]]
-
 
 class Held(Exception):
     """The delivery could not be finished; the record must be delivered again."""
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Whose event it is, verified where outsiders write."""
+
+    tenant_id: str
+    aggregate_id: str
 
 
 @dataclass
@@ -54,9 +62,14 @@ class Consumer(Generic[M]):
     timeout: float = 60.0
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     brake: FloodBrake = field(default_factory=FloodBrake)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    idle: asyncio.Event = field(default_factory=asyncio.Event)
     finished: int = 0
-    last_finished: float = 0.0
-    busy_since: float | None = None
+    # Monotonic time of the last sign of life: a try that began, a record that ended.
+    pulse: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.idle.set()
 
     @property
     def name(self) -> str:
@@ -64,28 +77,57 @@ class Consumer(Generic[M]):
 
     async def take(self, record: Record) -> None:
         """Finish the record or raise Held. Returns only when its outcome is in the database."""
-        self.busy_since = self.clock.monotonic()
+        started = self.clock.monotonic()
+        self.idle.clear()
+        self.pulse, outcome = started, Outcome.HELD
         try:
-            if not self._is_for_us(record) or await self._is_done(record):
-                return
-            await self._traced(record)
-        finally:
-            self.busy_since = None
+            outcome = await self._finish(record)
             self.finished += 1
-            self.last_finished = self.clock.monotonic()
+        except Fault as storage:
+            log.warning("delivery_held", consumer=self.name, reason=storage.reason.value)
+            raise Held from storage
+        finally:
+            self.pulse = self.clock.monotonic()
+            elapsed = self.pulse - started
+            self.telemetry.observe(catalogue.DELIVERY_SECONDS, elapsed, consumer=self.name)
+            self.telemetry.count(catalogue.DELIVERIES, consumer=self.name, outcome=outcome.value)
+            self.idle.set()
 
-    def _is_for_us(self, record: Record) -> bool:
-        """A replayed dead letter names the consumer that it is for."""
-        return record.headers.get(CONSUMER, self.name) == self.name
+    async def _finish(self, record: Record) -> Outcome:
+        # A replayed dead letter names the consumer that it is for.
+        if record.headers.get(CONSUMER, self.name) != self.name:
+            return Outcome.SKIPPED
+        sender = self._sender(record)
+        claim = self._claim(record, sender)
+        async with self.database.session() as session:
+            if await inbox.is_done(session, claim):
+                return Outcome.DUPLICATE
+        return await self._traced(record, sender, claim)
 
-    async def _is_done(self, record: Record) -> bool:
+    def _sender(self, record: Record) -> Sender | Fault:
         try:
-            async with self.database.session() as session:
-                return await inbox.is_done(session, self.name, record.event_id, record.replay)
+            tenant, aggregate = split_key(record.key)
+            if self.topic.write_scope:
+                self._verify(record, tenant, self.topic.write_scope)
+            check_attributes(self.topic, record)
         except Fault as fault:
-            raise Held from fault
+            return fault
+        return Sender(tenant, aggregate)
 
-    async def _traced(self, record: Record) -> None:
+    def _verify(self, record: Record, tenant: str, scope: str) -> None:
+        token = record.headers.get(TOKEN, "")
+        caller = self.identity.verifier.verify(token, EVENT_AUDIENCE, at=record.time)
+        caller.require(scope)
+        if caller.tenant_id != tenant:
+            raise Fault(Reason.TENANT_MISMATCH)
+
+    def _claim(self, record: Record, sender: Sender | Fault) -> inbox.Claim:
+        """An unverified sender may not choose an id: it could be that of another's event."""
+        if isinstance(sender, Fault):
+            return inbox.Claim(self.name, "", record.origin, record.replay)
+        return inbox.Claim(self.name, sender.tenant_id, record.event_id, record.replay)
+
+    async def _traced(self, record: Record, sender: Sender | Fault, claim: inbox.Claim) -> Outcome:
         with self.telemetry.tracer.start_as_current_span(
             f"process {self.topic.name}",
             context=context_of(record.headers.get(TRACEPARENT, "")),
@@ -96,111 +138,75 @@ class Consumer(Generic[M]):
                 "messaging.destination.name": self.topic.name,
                 "messaging.kafka.offset": record.offset,
                 "messaging.destination.partition.id": str(record.partition),
-                "messaging.message.id": record.event_id,
+                "messaging.message.id": claim.event_id,
             },
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            fault = await self._try(record)
-            if fault is None:
-                self.brake.applied()
-            else:
-                span.set_status(Status(StatusCode.ERROR, fault.reason.value))
-                await self._park(record, fault, traceparent_of(span))
-                self.brake.parked()
+            fault = sender if isinstance(sender, Fault) else await self._try(record, sender)
+            outcome = await self._settle(record, claim, fault, span)
         self.wake_relay()
+        return outcome
 
-    async def _try(self, record: Record) -> Fault | None:
+    async def _settle(
+        self, record: Record, claim: inbox.Claim, fault: Fault | None, span: Span
+    ) -> Outcome:
+        if fault is None:
+            self.brake.applied()
+            return Outcome.APPLIED
+        span.set_status(Status(StatusCode.ERROR, fault.reason.value))
+        await self._park(record, claim, fault, traceparent_of(span))
+        self.brake.parked()
+        return Outcome.PARKED
+
+    async def _try(self, record: Record, sender: Sender) -> Fault | None:
         """None when applied, else the fault to park it with."""
         try:
-            delivery, message = self._open(record)
+            message = decode(self.topic, record)
         except Fault as unreadable:
             return unreadable
-        started, attempt = self.clock.monotonic(), 0
+        delivery = self._delivery(record, sender)
+        started, tries = self.clock.monotonic(), 0
         while True:
-            attempt += 1
-            fault = await self._attempt(message, delivery)
-            if fault is None or not self._again(fault, attempt, started):
-                return fault
-            log.warning(
-                "delivery_retried", consumer=self.name, reason=fault.reason.value, attempt=attempt
-            )
-            await asyncio.sleep(self.policy.delay(attempt))
+            tries += 1
+            self.pulse = self.clock.monotonic()
+            failure = await attempt(self.handler, message, delivery, self.timeout)
+            elapsed = self.clock.monotonic() - started
+            if failure is None or not self.policy.again(failure, tries, elapsed):
+                return failure.fault if failure else None
+            await self._pause(failure, tries)
 
-    def _again(self, fault: Fault, attempt: int, started: float) -> bool:
-        if fault.retryable:
-            return self.clock.monotonic() - started < self.policy.hold_seconds
-        return fault.reason is Reason.INTERNAL and attempt < self.policy.attempts
+    async def _pause(self, failure: Failure, tries: int) -> None:
+        """Wait before the next try; a service that stops hands the record back at once."""
+        reason = failure.fault.reason.value
+        held = failure.kind is Kind.DEPENDENCY
+        log.warning("delivery_retried", consumer=self.name, reason=reason, tries=tries, held=held)
+        self.telemetry.count(catalogue.DELIVERY_RETRIES, consumer=self.name, reason=reason)
+        await self.rest(self.policy.delay(tries))
+        if self.stopping.is_set():
+            raise Held
 
-    def _open(self, record: Record) -> tuple[Delivery, M]:
-        tenant, aggregate = split_key(record.key)
-        if self.topic.write_scope:
-            caller = self.identity.verifier.verify(
-                record.headers.get(TOKEN, ""), EVENT_AUDIENCE, at=record.time
-            )
-            caller.require(self.topic.write_scope)
-            if caller.tenant_id != tenant:
-                raise Fault(Reason.TENANT_MISMATCH)
-        message = decode(self.topic, record)
-        return self._delivery(record, tenant, aggregate), message
+    async def rest(self, seconds: float) -> None:
+        """Sleep, or less when the service stops."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
 
-    def _delivery(self, record: Record, tenant: str, aggregate: str) -> Delivery:
+    def _delivery(self, record: Record, sender: Sender) -> Delivery:
         return Delivery(
             record=record,
             consumer=self.name,
-            tenant_id=tenant,
-            aggregate_id=aggregate,
+            tenant_id=sender.tenant_id,
+            aggregate_id=sender.aggregate_id,
             database=self.database,
-            identity=self.identity,
             clock=self.clock,
         )
 
-    async def _attempt(self, message: M, delivery: Delivery) -> Fault | None:
-        try:
-            async with asyncio.timeout(self.timeout):
-                await self.handler(message, delivery)
-                if not delivery.applied:
-                    async with delivery.apply():
-                        pass
-        except AlreadyApplied:
-            return None
-        except Fault as fault:
-            return fault
-        except TimeoutError:
-            return Fault(Reason.DEADLINE_EXCEEDED)
-        except Exception as error:
-            log.exception("handler_failed", consumer=self.name, error_type=type(error).__name__)
-            return Fault(Reason.INTERNAL, error_type=type(error).__name__)
-        return None
-
-    async def _park(self, record: Record, fault: Fault, traceparent: str) -> None:
+    async def _park(
+        self, record: Record, claim: inbox.Claim, fault: Fault, traceparent: str
+    ) -> None:
         """Inbox row "dead" and dead letter in one transaction, so it is never both or neither."""
-        row = dead_letter(record, self.name, fault, traceparent)
-        try:
-            async with self.database.transaction() as session:
-                session.add(row)
-                await inbox.mark(
-                    session, self.name, record.event_id, inbox.DEAD, record.replay, self.clock.now()
-                )
-        except Fault as storage:
-            raise Held from storage
+        async with self.database.transaction() as session:
+            session.add(dead_letter(record, self.name, fault, traceparent))
+            await inbox.mark(session, claim, inbox.DEAD, self.clock.now())
         log.error("event_parked", consumer=self.name, reason=fault.reason.value)
-
-
-def dead_letter(record: Record, consumer: str, fault: Fault, traceparent: str) -> OutboxRow:
-    """The record as it was, with why, for whom and from where."""
-    headers = dict(record.headers) | {
-        "tidemill-dead-letter-id": derived_id(consumer, record.event_id, record.origin),
-        "tidemill-reason": fault.reason.value,
-        "tidemill-origin": record.origin,
-        "tidemill-origin-time": record.time.isoformat(),
-        CONSUMER: consumer,
-    }
-    if traceparent:
-        headers[TRACEPARENT] = traceparent
-    return OutboxRow(
-        topic=f"{record.topic}.dlq",
-        key=record.key,
-        value=record.value,
-        headers=json.dumps(headers),
-    )
+        self.telemetry.count(catalogue.DEAD_LETTERS, consumer=self.name, reason=fault.reason.value)

@@ -5,12 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from tidemill.bus import inbox
-from tidemill.bus.envelope import Record
+from tidemill.bus.envelope import TRACEPARENT, Record
 from tidemill.bus.unit import Unit
 from tidemill.clock import Clock
 from tidemill.db import Database
-from tidemill.security.tokens import Identity
 
 
 class AlreadyApplied(Exception):
@@ -30,7 +31,6 @@ class Delivery:
     tenant_id: str
     aggregate_id: str
     database: Database = field(repr=False)
-    identity: Identity = field(repr=False)
     clock: Clock = field(repr=False)
     applied: bool = False
 
@@ -48,32 +48,39 @@ class Delivery:
 
     @property
     def traceparent(self) -> str:
-        return self.record.headers.get("traceparent", "")
+        return self.record.headers.get(TRACEPARENT, "")
 
     @property
     def replay(self) -> int:
         """0 at first, n for the n-th replay of the dead letter."""
         return self.record.replay
 
+    @property
+    def claim(self) -> inbox.Claim:
+        return inbox.Claim(self.consumer, self.tenant_id, self.event_id, self.replay)
+
     @asynccontextmanager
     async def apply(self) -> AsyncIterator[Unit]:
         """One transaction: the inbox row, the handler's rows and the events it publishes.
 
-        Do slow work before entering. Raises AlreadyApplied when there is nothing to do.
+        Do slow work before entering, and enter once. Raises AlreadyApplied when there is nothing
+        to do.
         """
+        if self.applied:
+            raise RuntimeError("a delivery is applied in one transaction, not in two")
         async with self.database.transaction() as session:
-            if await inbox.is_done(session, self.consumer, self.event_id, self.replay):
+            if await inbox.is_done(session, self.claim):
                 raise AlreadyApplied
-            unit = Unit(
-                session=session,
-                source=self.consumer.partition("/")[0],
-                tenant_id=self.tenant_id,
-                clock=self.clock,
-                identity=self.identity,
-                cause=self.event_id,
-            )
-            yield unit
-            await inbox.mark(
-                session, self.consumer, self.event_id, inbox.APPLIED, self.replay, self.clock.now()
-            )
+            yield self._unit(session)
+            await inbox.mark(session, self.claim, inbox.APPLIED, self.clock.now())
         self.applied = True
+
+    def _unit(self, session: AsyncSession) -> Unit:
+        return Unit(
+            session=session,
+            source=self.consumer.partition("/")[0],
+            tenant_id=self.tenant_id,
+            clock=self.clock,
+            cause=self.event_id,
+            consumer=self.consumer,
+        )

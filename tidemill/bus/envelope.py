@@ -1,6 +1,7 @@
 """CloudEvents in Kafka headers (binary mode), with trace context and, from outside, a token."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -8,28 +9,34 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 
 from tidemill.faults import Fault, Reason
+from tidemill.security.tokens import TENANT_PATTERN
 from tidemill.topics import M, Topic
 
 PROTOBUF = "application/protobuf"
 JSON = "application/json"
 
 EVENT_ID = "ce_id"
+EVENT_TYPE = "ce_type"
 TOKEN = "tidemill-token"  # noqa: S105 - a header's name
 TRACEPARENT = "traceparent"
 CONTENT_TYPE = "content-type"
 CONSUMER = "tidemill-consumer"
 REPLAY = "tidemill-replay"
 
+# Visible ASCII: an id is a key in every store and stands in logs.
+EVENT_ID_PATTERN = re.compile(r"[\x21-\x7e]{1,200}")
+MAX_KEY_BYTES = 1024
+
 
 @dataclass(frozen=True)
 class Record:
-    """A Kafka record as it was read."""
+    """A Kafka record as it was read. value is None for a tombstone."""
 
     topic: str
     partition: int
     offset: int
     key: bytes
-    value: bytes
+    value: bytes | None
     headers: Mapping[str, str]
     time: datetime
 
@@ -49,52 +56,60 @@ class Record:
         return f"{self.topic}/{self.partition}/{self.offset}"
 
 
-def header_text(headers: list[tuple[str, bytes]]) -> dict[str, str]:
+def header_text(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     """Headers as text; bytes that are not UTF-8 are replaced, since nothing may depend on them."""
     return {name: (value or b"").decode(errors="replace") for name, value in headers}
 
 
-def event_headers(
-    topic: Topic[Message], event_id: str, source: str, moment: datetime
-) -> dict[str, str]:
+def event_headers(topic: Topic[M], event_id: str, source: str, moment: datetime) -> dict[str, str]:
     return {
         "ce_specversion": "1.0",
         EVENT_ID: event_id,
         "ce_source": f"tidemill/{source}",
-        "ce_type": topic.type,
+        EVENT_TYPE: topic.type,
         "ce_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         CONTENT_TYPE: PROTOBUF,
     }
 
 
 def split_key(key: bytes) -> tuple[str, str]:
-    """(tenant, aggregate) of a key "tenant/aggregate"."""
+    """(tenant, aggregate) of a key "tenant/aggregate"; Fault(SCHEMA_INVALID) for another shape."""
     try:
         tenant, _, aggregate = key.decode().partition("/")
     except UnicodeDecodeError as error:
         raise Fault(Reason.SCHEMA_INVALID, field="key") from error
-    if not tenant or not aggregate:
+    if len(key) > MAX_KEY_BYTES or not aggregate or not TENANT_PATTERN.fullmatch(tenant):
         raise Fault(Reason.SCHEMA_INVALID, field="key")
     return tenant, aggregate
 
 
+def check_attributes(topic: Topic[M], record: Record) -> None:
+    """Refuse an id that no store could hold, and an event of another type than its topic's."""
+    if not EVENT_ID_PATTERN.fullmatch(record.event_id):
+        raise Fault(Reason.SCHEMA_INVALID, field=EVENT_ID)
+    if record.headers.get(EVENT_TYPE, topic.type) != topic.type:
+        raise Fault(Reason.SCHEMA_INVALID, field=EVENT_TYPE)
+
+
 def decode(topic: Topic[M], record: Record) -> M:
     """The record's message; unknown fields are refused, since they would be dropped silently."""
+    if record.value is None:
+        raise Fault(Reason.SCHEMA_INVALID, field="value")
     message = topic.message()
-    content_type = record.headers.get(CONTENT_TYPE, PROTOBUF).partition(";")[0].strip()
+    content_type = record.headers.get(CONTENT_TYPE, PROTOBUF).partition(";")[0].strip().lower()
     if content_type == JSON:
         decode_json(message, record.value)
     elif content_type == PROTOBUF:
         decode_protobuf(message, record.value)
     else:
-        raise Fault(Reason.SCHEMA_INVALID, field="content-type")
+        raise Fault(Reason.SCHEMA_INVALID, field=CONTENT_TYPE)
     return message
 
 
 def decode_json(message: Message, value: bytes) -> None:
     try:
         json_format.Parse(value, message)
-    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+    except Exception as error:  # whatever a parser says about a stranger's bytes, they are bad
         raise Fault(Reason.SCHEMA_INVALID, field="value") from error
 
 

@@ -1,36 +1,60 @@
 """What a consumer is done with, asked before and written inside each transaction."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tidemill.bus.tables import InboxRow
+from tidemill.faults import Fault, Reason
 
 APPLIED = "applied"
 DEAD = "dead"
 
 
-async def is_done(session: AsyncSession, consumer: str, event_id: str, replay: int) -> bool:
+@dataclass(frozen=True)
+class Claim:
+    """Which event of which consumer, and which replay of it (0 at first)."""
+
+    consumer: str
+    tenant_id: str
+    event_id: str
+    replay: int
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return (self.consumer, self.tenant_id, self.event_id)
+
+
+async def is_done(session: AsyncSession, claim: Claim) -> bool:
     """True when the event was applied, or died and this is no newer replay of it."""
-    row = await session.get(InboxRow, (consumer, event_id))
+    row = await session.get(InboxRow, claim.key)
     if row is None:
         return False
-    return row.outcome == APPLIED or replay <= row.replay
+    return row.outcome == APPLIED or claim.replay <= row.replay
 
 
-async def mark(
-    session: AsyncSession, consumer: str, event_id: str, outcome: str, replay: int, at: datetime
-) -> None:
-    """Write the outcome; a dead event's row is taken over by its replay."""
-    row = await session.get(InboxRow, (consumer, event_id))
-    if row is None:
-        row = InboxRow(consumer=consumer, event_id=event_id)
-        session.add(row)
-    row.outcome, row.replay, row.done_at = outcome, replay, at
+async def mark(session: AsyncSession, claim: Claim, outcome: str, at: datetime) -> None:
+    """Write the outcome; a dead event's row is taken over by its replay.
+
+    A rival that wrote the row first, such as the partition's next owner after a rebalance, makes
+    this a retryable fault: the next try finds the event done.
+    """
+    # The handler's own rows first: an error in them is not a rival's.
     await session.flush()
+    row = await session.get(InboxRow, claim.key)
+    if row is None:
+        row = InboxRow(consumer=claim.consumer, tenant_id=claim.tenant_id, event_id=claim.event_id)
+        session.add(row)
+    row.outcome, row.replay, row.done_at = outcome, claim.replay, at
+    try:
+        await session.flush()
+    except IntegrityError as error:
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="inbox") from error
 
 
 async def count_dead(session: AsyncSession) -> int:
-    rows = await session.scalars(select(InboxRow.event_id).where(InboxRow.outcome == DEAD))
-    return len(rows.all())
+    query = select(func.count()).select_from(InboxRow).where(InboxRow.outcome == DEAD)
+    return (await session.scalars(query)).one()

@@ -2,24 +2,26 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
-from faststream.exceptions import NackMessage
+from faststream.exceptions import FastStreamException, NackMessage
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from tidemill.bus.consumer import Consumer, Held
 from tidemill.bus.envelope import Record, header_text
 from tidemill.faults import Fault, Reason
-from tidemill.topics import MAX_MESSAGE_BYTES
+from tidemill.topics import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
 
 log = structlog.get_logger()
 
-PUBLISH_SECONDS = 30.0
+ENQUEUE_SECONDS = 30.0
 HELD_SECONDS = 1.0
+STOP_SECONDS = 8.0
 SESSION_MS = 10_000
 # A delivery may be held for long while a part is down; it must not cost the partition.
 MAX_POLL_MS = 30 * 60 * 1000
@@ -34,12 +36,19 @@ def kafka_broker(bootstrap: str, client_id: str) -> KafkaBroker:
         enable_idempotence=True,
         allow_auto_create_topics=False,
         ack_policy=AckPolicy.ACK,
-        max_request_size=MAX_MESSAGE_BYTES,
+        max_request_size=MAX_DEAD_LETTER_BYTES,
         compression_type=None,
         request_timeout_ms=20_000,
-        graceful_timeout=10.0,
+        graceful_timeout=STOP_SECONDS,
         logger=None,
     )
+
+
+async def readable(raw: Any, parse: Callable[[Any], Awaitable[KafkaMessage]]) -> KafkaMessage:
+    """FastStream's parser fails on headers that are not UTF-8, and what fails there is committed
+    unseen; so it gets them repaired."""
+    headers = [(name, value.encode()) for name, value in header_text(raw.headers).items()]
+    return await parse(replace(raw, headers=headers))
 
 
 async def raw_body(message: Any) -> bytes:
@@ -48,16 +57,19 @@ async def raw_body(message: Any) -> bytes:
 
 
 def subscribe(broker: KafkaBroker, consumer: Consumer[Any], on_flood: Callable[[], None]) -> Any:
-    """Register the consumer with FastStream; offsets are committed after each finished record."""
+    """A subscriber that commits a record's offset after its outcome is in the database."""
     subscriber = broker.subscriber(
         consumer.topic.name,
         group_id=f"tidemill.{consumer.service}.{consumer.topic.name}",
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.ACK,
+        # An aborted transaction of a producer outside the mesh is not an event.
+        isolation_level="read_committed",
         max_poll_interval_ms=MAX_POLL_MS,
         session_timeout_ms=SESSION_MS,
         heartbeat_interval_ms=SESSION_MS // 4,
         max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        parser=readable,
         decoder=raw_body,
         no_reply=True,
     )
@@ -71,9 +83,11 @@ def delivery_function(
     async def deliver(message: KafkaMessage) -> None:
         try:
             await consumer.take(record_of(message.raw_message))
-        except Held:
-            # Back to the same offset; the pause keeps a full disk from spinning.
-            await asyncio.sleep(HELD_SECONDS)
+        except Exception as error:  # any other way out of here commits the offset
+            if not isinstance(error, Held):
+                log.error("delivery_failed", consumer=consumer.name, exc_info=error)
+            # Back to the same offset; the rest keeps a full disk from spinning.
+            await consumer.rest(HELD_SECONDS)
             raise NackMessage from None
         if consumer.brake.tripped:
             on_flood()
@@ -87,18 +101,29 @@ def record_of(raw: Any) -> Record:
         partition=raw.partition,
         offset=raw.offset,
         key=raw.key or b"",
-        value=raw.value or b"",
-        headers=header_text(list(raw.headers)),
-        time=datetime.fromtimestamp(raw.timestamp / 1000, UTC),
+        value=raw.value,
+        headers=header_text(raw.headers),
+        time=time_of(raw.timestamp),
     )
 
 
-async def publish(
-    broker: KafkaBroker, topic: str, key: bytes, value: bytes, headers: dict[str, str]
-) -> None:
-    """Returns once the broker has the record; Fault(DEPENDENCY_UNAVAILABLE) otherwise."""
+def time_of(milliseconds: int) -> datetime:
+    """A producer may write any number where the topic does not stamp the time itself."""
     try:
-        async with asyncio.timeout(PUBLISH_SECONDS):
-            await broker.publish(value, topic, key=key, headers=headers)
-    except (KafkaError, TimeoutError, ConnectionError) as error:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return datetime.fromtimestamp(0, UTC)
+
+
+async def enqueue(
+    broker: KafkaBroker, topic: str, key: bytes, value: bytes | None, headers: dict[str, str]
+) -> "asyncio.Future[Any]":
+    """Hand a record to the producer; the future ends once the broker has it.
+
+    Raises Fault(DEPENDENCY_UNAVAILABLE) when the producer cannot take it.
+    """
+    try:
+        async with asyncio.timeout(ENQUEUE_SECONDS):
+            return await broker.publish(value, topic, key=key, headers=headers, no_confirm=True)
+    except (KafkaError, FastStreamException, TimeoutError, OSError) as error:
         raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error

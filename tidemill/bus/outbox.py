@@ -1,24 +1,26 @@
 """The relay: publishes outbox rows in order and deletes them once the broker has them."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import structlog
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 
 from tidemill.bus.tables import OutboxRow
 from tidemill.db import Database
-from tidemill.faults import Fault
+from tidemill.faults import Fault, Reason
 
 log = structlog.get_logger()
 
 BATCH = 100
+BATCH_BYTES = 16 * 1024 * 1024
 IDLE_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 5.0
+CONFIRM_SECONDS = 30.0
 
-Publish = Callable[[str, bytes, bytes, dict[str, str]], Awaitable[None]]
+# Hands a row to the producer, in order; the future ends when the broker has it.
+Enqueue = Callable[[OutboxRow], Awaitable["asyncio.Future[object]"]]
 
 
 class Relay:
@@ -28,10 +30,11 @@ class Relay:
     apply it once.
     """
 
-    def __init__(self, database: Database, publish: Publish) -> None:
+    def __init__(self, database: Database, enqueue: Enqueue) -> None:
         self._database = database
-        self._publish = publish
+        self._enqueue = enqueue
         self._wake = asyncio.Event()
+        self._moving = asyncio.Lock()
 
     def wake(self) -> None:
         """Called after a commit, so that an event leaves at once."""
@@ -40,6 +43,7 @@ class Relay:
     async def run(self) -> None:
         backoff = 0.1
         while True:
+            self._wake.clear()
             try:
                 moved = await self.move_batch()
                 backoff = 0.1
@@ -49,29 +53,65 @@ class Relay:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
                 continue
-            if moved < BATCH:
+            if not moved:
                 await self._rest()
 
     async def _rest(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
-        self._wake.clear()
 
     async def move_batch(self) -> int:
-        """Publish up to BATCH rows; returns how many."""
+        """Publish the oldest rows and delete those that the broker has; returns how many.
+
+        Raises Fault(DEPENDENCY_UNAVAILABLE) when one of them stayed.
+        """
+        async with self._moving:
+            rows = await self._oldest()
+            sent = await self._publish(rows)
+            if sent:
+                async with self._database.transaction() as session:
+                    done = OutboxRow.position.in_([row.position for row in sent])
+                    await session.execute(delete(OutboxRow).where(done))
+        if len(sent) < len(rows):
+            raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker")
+        return len(sent)
+
+    async def _oldest(self) -> Sequence[OutboxRow]:
+        """Up to BATCH rows, and at least one, within BATCH_BYTES of values."""
+        sizes = select(OutboxRow.position, func.length(OutboxRow.value))
         async with self._database.session() as session:
-            query = select(OutboxRow).order_by(OutboxRow.position).limit(BATCH)
-            rows = list((await session.scalars(query)).all())
-        if not rows:
-            return 0
-        # Awaited together: one producer keeps the order within each partition.
-        await asyncio.gather(
-            *(self._publish(r.topic, r.key, r.value, json.loads(r.headers)) for r in rows)
-        )
-        positions = [row.position for row in rows]
-        async with self._database.transaction() as session:
-            await session.execute(delete(OutboxRow).where(OutboxRow.position.in_(positions)))
-        return len(rows)
+            found = await session.execute(sizes.order_by(OutboxRow.position).limit(BATCH))
+            total, last = 0, None
+            for position, size in found.all():
+                total += size or 0
+                if last is not None and total > BATCH_BYTES:
+                    break
+                last = position
+            if last is None:
+                return []
+            rows = select(OutboxRow).where(OutboxRow.position <= last)
+            return (await session.scalars(rows.order_by(OutboxRow.position))).all()
+
+    async def _publish(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
+        """Those that the broker has. Enqueued one after the other: sends that wait for room in a
+        full batch side by side may overtake each other, and a key's events must not."""
+        futures: list[tuple[OutboxRow, asyncio.Future[object]]] = []
+        failed: set[str] = set()
+        for row in rows:
+            if row.topic in failed:
+                continue
+            try:
+                futures.append((row, await self._enqueue(row)))
+            except Fault:
+                failed.add(row.topic)
+        if futures:
+            await asyncio.wait([future for _, future in futures], timeout=CONFIRM_SECONDS)
+        return [row for row, future in futures if is_confirmed(future)]
+
+    async def depth(self) -> int:
+        """Events that wait."""
+        async with self._database.session() as session:
+            return (await session.scalars(select(func.count()).select_from(OutboxRow))).one()
 
     async def drain(self, seconds: float) -> bool:
         """Publish what is left, for at most that long; True when nothing is left."""
@@ -79,6 +119,11 @@ class Relay:
             async with asyncio.timeout(seconds):
                 while await self.move_batch():
                     pass
-        except Exception:
+        except Exception as error:
+            log.warning("outbox_not_drained", reason=type(error).__name__)
             return False
         return True
+
+
+def is_confirmed(future: "asyncio.Future[object]") -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None

@@ -1,6 +1,26 @@
 """How often and how long a delivery is tried, and when a consumer stops by itself."""
 
+from collections import deque
 from dataclasses import dataclass
+from enum import Enum
+
+from tidemill.faults import Fault
+
+
+class Kind(Enum):
+    """FINAL: no try can heal it. OWN: the handler's doing. DEPENDENCY: a part it needs is down."""
+
+    FINAL = "final"
+    OWN = "own"
+    DEPENDENCY = "dependency"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One failed try of a delivery."""
+
+    fault: Fault
+    kind: Kind
 
 
 @dataclass(frozen=True)
@@ -15,23 +35,37 @@ class RetryPolicy:
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after the attempt-th failure, counted from 1."""
-        return float(min(self.first_delay_seconds * 2 ** (attempt - 1), self.max_delay_seconds))
+        doublings = min(attempt - 1, 30)
+        return float(min(self.first_delay_seconds * 2**doublings, self.max_delay_seconds))
+
+    def again(self, failure: Failure, attempt: int, elapsed: float) -> bool:
+        """Whether to try once more. elapsed: seconds since the first try began."""
+        if failure.kind is Kind.DEPENDENCY:
+            return elapsed < self.hold_seconds
+        return failure.kind is Kind.OWN and attempt < self.attempts
 
 
 class FloodBrake:
-    """Stops a consumer that parks one event after another: a bad deploy must not empty a topic
-    into its dead letters."""
+    """Stops a consumer that parks too much: a bad deploy must not empty a topic into its dead
+    letters. It trips at `in_a_row`, or when more than `share` of the last `window` were parked."""
 
-    def __init__(self, limit: int = 100) -> None:
-        self._limit = limit
+    def __init__(self, in_a_row: int = 100, window: int = 1000, share: float = 0.1) -> None:
+        self._limit = in_a_row
         self._in_a_row = 0
+        self._share = share
+        self._recent: deque[bool] = deque(maxlen=window)
 
     def applied(self) -> None:
         self._in_a_row = 0
+        self._recent.append(False)
 
     def parked(self) -> None:
         self._in_a_row += 1
+        self._recent.append(True)
 
     @property
     def tripped(self) -> bool:
-        return self._in_a_row >= self._limit
+        if self._in_a_row >= self._limit:
+            return True
+        full = len(self._recent) == self._recent.maxlen
+        return full and sum(self._recent) > self._share * len(self._recent)

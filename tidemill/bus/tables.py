@@ -11,12 +11,17 @@ class BusBase(DeclarativeBase):
 
 
 class InboxRow(BusBase):
-    """An event that this service is done with: applied or dead."""
+    """An event that one consumer is done with: applied or dead.
+
+    Ids are the producers' own, so they count within a tenant only: one tenant's event never hides
+    another's. A record whose sender could not be verified has no tenant; its place is its id.
+    """
 
     __tablename__ = "inbox"
 
     consumer: Mapped[str] = mapped_column(String(200), primary_key=True)
-    event_id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(300), primary_key=True)
     outcome: Mapped[str] = mapped_column(String(10))
     # Which replay of a dead letter was last tried; 0 for the first delivery.
     replay: Mapped[int] = mapped_column(Integer, default=0)
@@ -32,5 +37,6 @@ class OutboxRow(BusBase):
     position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     topic: Mapped[str] = mapped_column(String(249))
     key: Mapped[bytes] = mapped_column(LargeBinary)
-    value: Mapped[bytes] = mapped_column(LargeBinary)
+    # None is Kafka's null value: the dead letter of a tombstone.
+    value: Mapped[bytes | None] = mapped_column(LargeBinary)
     headers: Mapped[str] = mapped_column(Text)

@@ -3,20 +3,20 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from google.protobuf.message import Message
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from tidemill.bus.envelope import TOKEN, TRACEPARENT, event_headers
+from tidemill.bus.envelope import TRACEPARENT, event_headers, split_key
 from tidemill.bus.tables import OutboxRow
 from tidemill.clock import Clock
+from tidemill.faults import Fault, Reason
 from tidemill.ids import derived_id, new_id
-from tidemill.security.tokens import EVENT_AUDIENCE, Identity
 from tidemill.telemetry.tracing import current_traceparent
-from tidemill.topics import M, Topic
+from tidemill.topics import MAX_MESSAGE_BYTES, M, Topic
 
-EVENT_TOKEN_LIFETIME = timedelta(hours=24)
+# Room for the headers within what a topic takes.
+MAX_VALUE_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 
 
 @dataclass
@@ -24,15 +24,16 @@ class Unit:
     """An open transaction. Publish puts an event into the outbox of the same transaction.
 
     cause: id of the event that is being applied, or empty. Events of a delivery get ids derived
-    from it, so that applying the same event again publishes the same ids.
+    from it and from the consumer, so that applying the same event again publishes the same ids,
+    and two consumers of one event publish different ones.
     """
 
     session: AsyncSession
     source: str
     tenant_id: str
     clock: Clock
-    identity: Identity
     cause: str = ""
+    consumer: str = ""
     published: int = field(default=0)
 
     def publish(
@@ -44,11 +45,15 @@ class Unit:
         tenant_id: str | None = None,
         event_id: str | None = None,
     ) -> str:
-        """Queue an event; returns its id. The key is "tenant/aggregate"."""
+        """Queue an event; returns its id. The key is "tenant/aggregate".
+
+        Raises Fault: SCHEMA_INVALID for a key that no consumer would take, REQUEST_TOO_LARGE.
+        """
         tenant = tenant_id or self.tenant_id
         key = f"{tenant}/{aggregate_id}"
+        split_key(key.encode())
         identifier = event_id or self._next_id(topic.name, key)
-        headers = self._headers(topic, identifier, tenant)
+        headers = self._headers(topic, identifier)
         self.session.add(outbox_row(topic.name, key, message, headers))
         self.published += 1
         return identifier
@@ -56,24 +61,19 @@ class Unit:
     def _next_id(self, topic: str, key: str) -> str:
         if not self.cause:
             return new_id("evt")
-        return derived_id(self.cause, topic, key, str(self.published))
+        return derived_id(self.consumer, self.cause, topic, key, str(self.published))
 
-    def _headers(self, topic: Topic[M], event_id: str, tenant: str) -> dict[str, str]:
-        headers = event_headers(topic, event_id, self.source, self.clock.now())  # type: ignore[arg-type]
+    def _headers(self, topic: Topic[M], event_id: str) -> dict[str, str]:
+        headers = event_headers(topic, event_id, self.source, self.clock.now())
         traceparent = current_traceparent()
         if traceparent:
             headers[TRACEPARENT] = traceparent
-        if topic.write_scope:
-            headers[TOKEN] = self.identity.mint(
-                tenant,
-                [topic.write_scope],
-                audience=EVENT_AUDIENCE,
-                lifetime=EVENT_TOKEN_LIFETIME,
-            )
         return headers
 
 
 def outbox_row(topic: str, key: str, message: Message, headers: Mapping[str, str]) -> OutboxRow:
     # Deterministic bytes: a replay of the log must give the same records.
     value = message.SerializeToString(deterministic=True)
+    if len(value) > MAX_VALUE_BYTES:
+        raise Fault(Reason.REQUEST_TOO_LARGE, limit=str(MAX_VALUE_BYTES), topic=topic)
     return OutboxRow(topic=topic, key=key.encode(), value=value, headers=json.dumps(dict(headers)))

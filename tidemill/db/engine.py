@@ -1,13 +1,15 @@
 """One database a service; sessions for reading, units of the bus for writing."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import MetaData, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -19,6 +21,10 @@ from tidemill.faults import Fault, Reason
 
 BUSY_SECONDS = 10
 
+# Words of a SQLite operational error that is a mistake of the code, which no waiting heals.
+MISTAKES = ("no such", "syntax error", "has no column", "ambiguous", "too many")
+FULL = ("disk is full", "disk full", "no space left")
+
 
 class Database:
     """An engine and its sessions. Rows stay readable after commit (expire_on_commit is off)."""
@@ -28,6 +34,8 @@ class Database:
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
         reading = engine.execution_options(tidemill_read_only=True)
         self._reading = async_sessionmaker(reading, expire_on_commit=False)
+        # SQLite has one writer; queueing here is fair and needs no polling of its lock.
+        self._single = asyncio.Lock() if engine.dialect.name == "sqlite" else None
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -38,19 +46,37 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
-        """A session that commits at the end or leaves nothing."""
-        with storage_faults():
-            async with self._sessions.begin() as session:
-                yield session
+        """A session that commits at the end or leaves nothing. Never open one inside another."""
+        async with self._writer():
+            with storage_faults():
+                async with self._sessions.begin() as session:
+                    yield session
+
+    def _writer(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._single is None else held_briefly(self._single)
 
     async def create_tables(self, metadata: MetaData) -> None:
-        async with self.engine.begin() as connection:
-            await connection.run_sync(metadata.create_all)
+        with storage_faults():
+            async with self.engine.begin() as connection:
+                await connection.run_sync(metadata.create_all)
 
     async def ping(self) -> None:
         """Raises Fault(DEPENDENCY_UNAVAILABLE) when the database does not answer."""
         async with self.session() as session:
             await session.execute(text("SELECT 1"))
+
+
+@asynccontextmanager
+async def held_briefly(lock: asyncio.Lock) -> AsyncIterator[None]:
+    """The lock, or Fault(DEPENDENCY_UNAVAILABLE) when a writer sits on it for too long."""
+    try:
+        await asyncio.wait_for(lock.acquire(), BUSY_SECONDS)
+    except TimeoutError as error:
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="database") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -63,14 +89,18 @@ def storage_faults() -> Iterator[None]:
         if reason is None:
             raise
         raise Fault(reason, dependency="database") from error
+    except (PoolTimeoutError, ConnectionError) as error:
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="database") from error
 
 
 def operational_reason(error: DBAPIError) -> Reason | None:
     """Reason of an error that another try may heal; None for a bug such as a broken constraint."""
     detail = str(error.orig).lower()
-    if "disk is full" in detail or "disk full" in detail or "no space left" in detail:
+    if any(words in detail for words in FULL):
         return Reason.STORAGE_FULL
-    if isinstance(error, OperationalError) or error.connection_invalidated:
+    if error.connection_invalidated:
+        return Reason.DEPENDENCY_UNAVAILABLE
+    if isinstance(error, OperationalError) and not any(words in detail for words in MISTAKES):
         return Reason.DEPENDENCY_UNAVAILABLE
     return None
 
@@ -79,10 +109,12 @@ def operational_reason(error: DBAPIError) -> Reason | None:
 async def open_database(url: str) -> AsyncIterator[Database]:
     """Open the database at an SQLAlchemy URL; a SQLite file's folder is created."""
     parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
+    sqlite = parsed.get_backend_name() == "sqlite"
+    if sqlite and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_async_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
-    if parsed.get_backend_name() == "sqlite":
+    # An error's text must not hold the values of a statement: they are users' text.
+    engine = create_async_engine(parsed, pool_pre_ping=not sqlite, hide_parameters=True)
+    if sqlite:
         tune_sqlite(engine)
     try:
         yield Database(engine)

@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tidemill.clock import Clock
+from tidemill.faults import StartRefused
 from tidemill.rpc.access import access_of
 from tidemill.rpc.client import MAX_BYTES
 from tidemill.rpc.guard import Guard
@@ -25,15 +26,6 @@ GRACE_SECONDS = 8.0
 MAX_CONCURRENT_RPCS = 256
 
 
-class StartRefused(Exception):
-    """The process must not start; reason and hint are for the person who started it."""
-
-    def __init__(self, reason: str, hint: str) -> None:
-        super().__init__(f"{reason}: {hint}")
-        self.reason = reason
-        self.hint = hint
-
-
 @dataclass
 class RpcServer:
     """grpc: register servicers on it before start. port is known after start."""
@@ -42,15 +34,15 @@ class RpcServer:
     health: health.aio.HealthServicer
     settings: MeshSettings
     port: int
+    serving: bool | None = None
 
     async def start(self, services: list[str]) -> None:
         """Listen. Refuses an RPC without an access rule, a taken port, and open plaintext."""
         check_access_rules(services)
-        check_exposure(self.settings)
         if self.settings.dev:
             names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self.grpc)
-        self.port = self._bind(f"{self.settings.host}:{self.port}")
+        self.port = self._bind(address_text(self.settings.host, self.port))
         await self.grpc.start()
 
     def _bind(self, address: str) -> int:
@@ -66,13 +58,12 @@ class RpcServer:
             hint = f"{address} is taken; stop what uses it or set TIDEMILL_PORT_BASE"
             raise StartRefused("PORT_IN_USE", hint) from error
 
-    async def set_serving(self, serving: bool) -> None:
-        value = (
-            health_pb2.HealthCheckResponse.SERVING
-            if serving
-            else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        await self.health.set("", value)
+    async def set_serving(self, serving: bool) -> bool:
+        """Tell health checks; returns whether this is news."""
+        news, self.serving = serving is not self.serving, serving
+        status = health_pb2.HealthCheckResponse
+        await self.health.set("", status.SERVING if serving else status.NOT_SERVING)
+        return news
 
     async def stop(self) -> None:
         """Refuse new calls, let running ones end within the grace time."""
@@ -92,11 +83,19 @@ def check_access_rules(services: list[str]) -> None:
 
 
 def check_exposure(settings: MeshSettings) -> None:
-    """Plaintext and development keys stay on loopback."""
-    if is_loopback(settings.host) or (settings.tls_certificate and settings.tls_key):
+    """Plaintext, reflection and development keys stay on loopback."""
+    if is_loopback(settings.host):
         return
-    hint = "set TIDEMILL_TLS_CERTIFICATE and TIDEMILL_TLS_KEY, or TIDEMILL_HOST=127.0.0.1"
-    raise StartRefused("PLAINTEXT_REFUSED", hint)
+    if not (settings.tls_certificate and settings.tls_key):
+        hint = "set TIDEMILL_TLS_CERTIFICATE and TIDEMILL_TLS_KEY, or TIDEMILL_HOST=127.0.0.1"
+        raise StartRefused("PLAINTEXT_REFUSED", hint)
+    if settings.dev:
+        hint = "set TIDEMILL_DEV=false and mount your own key, or TIDEMILL_HOST=127.0.0.1"
+        raise StartRefused("DEVELOPMENT_REFUSED", hint)
+
+
+def address_text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -111,7 +110,7 @@ async def open_server(
     settings: MeshSettings, port: int, verifier: Verifier, telemetry: Telemetry, clock: Clock
 ) -> AsyncIterator[RpcServer]:
     """A server that is not listening yet; stopped gracefully at the end."""
-    guard = Guard(verifier, telemetry.tracer, telemetry.meter, clock)
+    guard = Guard(verifier, telemetry, clock)
     server = grpc.aio.server(
         interceptors=[guard],
         options=[

@@ -1,5 +1,6 @@
 """JSON Web Tokens: the only source of a caller's tenant and scopes."""
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ MESH_ISSUER = "tidemill.mesh"
 ALGORITHM = "EdDSA"
 TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 LEEWAY = timedelta(seconds=60)
+MAX_TOKEN_CHARS = 8192
 
 
 @dataclass(frozen=True)
@@ -51,15 +53,18 @@ class Verifier:
         if not token:
             raise Fault(Reason.TOKEN_MISSING)
         claims = self._claims(token, audience)
-        moment = at or self._clock.now()
-        expires = float(claims["exp"])
-        if moment.timestamp() > expires + LEEWAY.total_seconds():
+        moment = (at or self._clock.now()).timestamp()
+        if moment > seconds(claims, "exp") + LEEWAY.total_seconds():
             raise Fault(Reason.TOKEN_INVALID, detail="expired")
-        if moment.timestamp() < float(claims["iat"]) - LEEWAY.total_seconds():
+        begins = max(seconds(claims, "iat"), seconds(claims, "nbf") if "nbf" in claims else 0.0)
+        if moment < begins - LEEWAY.total_seconds():
             raise Fault(Reason.TOKEN_INVALID, detail="issued in the future")
         return caller_of(claims, token)
 
     def _claims(self, token: str, audience: str) -> dict[str, Any]:
+        """The claims of a token that a known key signed; times are judged by the caller."""
+        if len(token) > MAX_TOKEN_CHARS:
+            raise Fault(Reason.TOKEN_INVALID, detail="length")
         try:
             key_id = jwt.get_unverified_header(token).get("kid", "")
             return jwt.decode(
@@ -72,10 +77,19 @@ class Verifier:
                     "require": ["exp", "iat", "sub", "tenant"],
                     "verify_exp": False,
                     "verify_iat": False,
+                    "verify_nbf": False,
                 },
             )
-        except (jwt.PyJWTError, KeyError, ValueError) as error:
+        except (jwt.PyJWTError, KeyError, ValueError, TypeError, RecursionError) as error:
             raise Fault(Reason.TOKEN_INVALID) from error
+
+
+def seconds(claims: Mapping[str, Any], name: str) -> float:
+    """A claim as a time; infinity and text are no times, and a boolean is not 1."""
+    value = claims[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise Fault(Reason.TOKEN_INVALID, detail=name)
+    return float(value)
 
 
 def caller_of(claims: Mapping[str, Any], token: str) -> Caller:

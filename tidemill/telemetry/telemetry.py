@@ -1,10 +1,11 @@
 """One service's tracer and meter, opened and closed with it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Meter
@@ -13,6 +14,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry, start_http_server
 
+from tidemill.faults import StartRefused
+from tidemill.telemetry.catalogue import METRICS, Kind, Metric
 from tidemill.telemetry.tracing import tracer_provider
 
 
@@ -23,6 +26,33 @@ class Telemetry:
     tracer: Tracer
     meter: Meter
     registry: CollectorRegistry
+    instruments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def count(self, metric: Metric, amount: int = 1, **labels: str) -> None:
+        """Add to a counter of the catalogue; each of its labels is given."""
+        self._instrument(metric, labels).add(amount, labels)
+
+    def observe(self, metric: Metric, value: float, **labels: str) -> None:
+        """Record into a histogram of the catalogue."""
+        self._instrument(metric, labels).record(value, labels)
+
+    def level(self, metric: Metric, value: float, **labels: str) -> None:
+        """Set a gauge of the catalogue."""
+        self._instrument(metric, labels).set(value, labels)
+
+    def _instrument(self, metric: Metric, labels: Mapping[str, str]) -> Any:
+        if set(labels) != set(metric.labels):
+            raise ValueError(f"{metric.name} takes exactly the labels {metric.labels}")
+        return self.instruments[metric.name]
+
+
+def create_instruments(meter: Meter, metrics: tuple[Metric, ...]) -> dict[str, Any]:
+    create = {
+        Kind.COUNTER: meter.create_counter,
+        Kind.GAUGE: meter.create_gauge,
+        Kind.HISTOGRAM: meter.create_histogram,
+    }
+    return {m.name: create[m.kind](m.name, unit=m.unit, description=m.meaning) for m in metrics}
 
 
 @contextmanager
@@ -32,19 +62,34 @@ def open_telemetry(
     """Spans go to folder/traces.jsonl unless OTEL_EXPORTER_OTLP_ENDPOINT is set; metrics are
     served on http://host:metrics_port/metrics unless the port is None."""
     otlp = bool(os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"))
-    tracers = tracer_provider(service, folder / "traces.jsonl", otlp)
     registry = CollectorRegistry()
-    reader = PrometheusMetricReader(registry=registry)
-    resource = Resource.create({"service.name": f"tidemill-{service}"})
-    meters = MeterProvider(metric_readers=[reader], resource=resource)
-    server = start_http_server(metrics_port, host, registry) if metrics_port else None
+    with serving_metrics(host, metrics_port, registry):
+        tracers = tracer_provider(service, folder / "traces.jsonl", otlp)
+        reader = PrometheusMetricReader(registry=registry)
+        resource = Resource.create({"service.name": f"tidemill-{service}"})
+        meters = MeterProvider(metric_readers=[reader], resource=resource)
+        meter = meters.get_meter("tidemill")
+        instruments = create_instruments(meter, METRICS)
+        try:
+            yield Telemetry(tracers.get_tracer("tidemill"), meter, registry, instruments)
+        finally:
+            tracers.shutdown()
+            meters.shutdown()
+
+
+@contextmanager
+def serving_metrics(host: str, port: int | None, registry: CollectorRegistry) -> Iterator[None]:
+    if not port:
+        yield
+        return
     try:
-        yield Telemetry(tracers.get_tracer("tidemill"), meters.get_meter("tidemill"), registry)
+        server, thread = start_http_server(port, host, registry)
+    except OSError as error:
+        hint = f"{host}:{port} is taken; stop what uses it or set TIDEMILL_PORT_BASE"
+        raise StartRefused("PORT_IN_USE", hint) from error
+    try:
+        yield
     finally:
-        tracers.shutdown()
-        meters.shutdown()
-        if server:
-            http, thread = server
-            http.shutdown()
-            http.server_close()
-            thread.join(timeout=2)
+        server.shutdown()
+        server.server_close()
+        thread.join(timeout=2)

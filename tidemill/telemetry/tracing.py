@@ -1,6 +1,8 @@
 """Spans to a local file or an OTLP collector, and W3C trace context in and out of headers."""
 
 import json
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -14,22 +16,39 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 
+MAX_FILE_BYTES = 64 * 1024 * 1024
+
 
 class FileSpanExporter(SpanExporter):
-    """One JSON object a line; read by `tidemill trace`."""
+    """One JSON object a line; read by `tidemill trace`. Keeps the newest MAX_FILE_BYTES and the
+    file before it (".1")."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_bytes: int = MAX_FILE_BYTES) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._max_bytes = max_bytes
         self._file: TextIO = path.open("a", encoding="utf-8")
 
-    def export(self, spans: "list[ReadableSpan] | tuple[ReadableSpan, ...]") -> SpanExportResult:  # type: ignore[override]
-        for span in spans:
-            self._file.write(json.dumps(span_record(span), separators=(",", ":")) + "\n")
-        self._file.flush()
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        try:
+            for span in spans:
+                line = json.dumps(span_record(span), separators=(",", ":"), default=str)
+                self._file.write(line + "\n")
+            self._file.flush()
+            self._rotate()
+        except (OSError, ValueError):  # a full disk must not take the service along
+            return SpanExportResult.FAILURE
         return SpanExportResult.SUCCESS
 
+    def _rotate(self) -> None:
+        if self._file.tell() > self._max_bytes:
+            self._file.close()
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._file = self._path.open("a", encoding="utf-8")
+
     def shutdown(self) -> None:
-        self._file.close()
+        with suppress(OSError):
+            self._file.close()
 
 
 def span_record(span: ReadableSpan) -> dict[str, object]:

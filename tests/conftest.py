@@ -1,0 +1,150 @@
+"""Fixtures that every suite may use: a real broker process, settings, services and tokens."""
+
+import asyncio
+import os
+import random
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tidemill.bus.admin import create_topics
+from tidemill.clock import Clock, SystemClock
+from tidemill.runtime import Lifespan, Runtime, report_health, running
+from tidemill.security.keys import load_or_create_key
+from tidemill.security.tokens import EVENT_AUDIENCE, RPC_AUDIENCE, Identity
+from tidemill.settings import MeshSettings
+
+READY_SECONDS = 30.0
+OFFSETS = (*range(4), *range(10, 17), *range(30, 37))
+
+
+@dataclass
+class BrokerProcess:
+    """The embedded broker in a child process; its data outlives kill and start."""
+
+    folder: Path
+    port: int = 0
+    process: subprocess.Popen[str] | None = field(default=None, repr=False)
+
+    @property
+    def bootstrap(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> "BrokerProcess":
+        arguments = ["--data-dir", str(self.folder), "--port", str(self.port)]
+        command = [sys.executable, "-m", "tidemill.broker", *arguments]
+        with (self.folder.parent / f"{self.folder.name}.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [*command, "--group-initial-delay-ms", "0"],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert line.startswith("ready "), f"the broker did not start: {line!r}"
+        self.port = int(line.rpartition(":")[2])
+        return self
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._end(lambda process: process.kill())
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        self._end(lambda process: process.terminate())
+
+    def _end(self, signal: Callable[[subprocess.Popen[str]], None]) -> None:
+        process, self.process = self.process, None
+        if process is not None:
+            signal(process)
+            process.wait(timeout=20)
+            if process.stdout:
+                process.stdout.close()
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    for name in [n for n in os.environ if n.startswith(("TIDEMILL_", "OTEL_"))]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def start_broker(tmp_path: Path) -> Iterator[Callable[..., BrokerProcess]]:
+    """Start any number of brokers, each with its own folder; all end with the test."""
+    started: list[BrokerProcess] = []
+
+    def start(folder: Path | None = None) -> BrokerProcess:
+        broker = BrokerProcess(folder or tmp_path / f"broker-{len(started)}")
+        started.append(broker)
+        return broker.start()
+
+    yield start
+    for broker in started:
+        broker.kill()
+
+
+@pytest.fixture
+async def broker(start_broker: Callable[..., BrokerProcess]) -> BrokerProcess:
+    """A fresh broker with the catalogue's topics."""
+    process = start_broker()
+    await create_topics(process.bootstrap)
+    return process
+
+
+@pytest.fixture
+def mesh_settings() -> Callable[..., MeshSettings]:
+    """mesh_settings(tmp_path, kafka=broker.bootstrap): own home, own free ports."""
+
+    def make(home: Path, **overrides: Any) -> MeshSettings:
+        return MeshSettings(**{"home": home, "port_base": free_port_base(), **overrides})
+
+    return make
+
+
+def free_port_base() -> int:
+    while True:
+        base = random.randrange(20_000, 60_000, 50)
+        if all(is_free(base + offset) for offset in OFFSETS):
+            return base
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture
+def run_service() -> Callable[..., AbstractAsyncContextManager[Runtime]]:
+    """async with run_service("ingest", settings, lifespan) as runtime: serving and consuming."""
+
+    @asynccontextmanager
+    async def run(
+        service: str, settings: MeshSettings, lifespan: Lifespan, clock: Clock | None = None
+    ) -> AsyncIterator[Runtime]:
+        async with running(service, settings, lifespan, clock) as runtime:
+            async with asyncio.timeout(READY_SECONDS):
+                await runtime.bus.ready()
+            await report_health(runtime)
+            yield runtime
+
+    return run
+
+
+@pytest.fixture
+def mint() -> Callable[..., str]:
+    """mint(settings, tenant, scopes, events=False): a token of this mesh's own key."""
+
+    def make(settings: MeshSettings, tenant: str, *scopes: str, events: bool = False) -> str:
+        identity = Identity(load_or_create_key(settings.home / "keys"), "test", SystemClock())
+        return identity.mint(tenant, scopes, audience=EVENT_AUDIENCE if events else RPC_AUDIENCE)
+
+    return make

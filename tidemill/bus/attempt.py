@@ -1,0 +1,68 @@
+"""One try of a handler, and what its failure means."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from tidemill.bus.delivery import AlreadyApplied, Delivery
+from tidemill.bus.policy import Failure, Kind
+from tidemill.faults import Fault, Reason, faults_in
+from tidemill.topics import M
+
+log = structlog.get_logger()
+
+Handler = Callable[[M, Delivery], Awaitable[None]]
+
+
+async def attempt(
+    handler: Handler[M], message: M, delivery: Delivery, timeout: float
+) -> Failure | None:
+    """None when the event is applied, now or earlier. timeout: seconds for the whole try."""
+    try:
+        async with asyncio.timeout(timeout):
+            await handler(message, delivery)
+            if not delivery.applied:
+                async with delivery.apply():
+                    pass
+    except AlreadyApplied:
+        return None
+    except asyncio.CancelledError:
+        if cancelled_from_outside():
+            raise
+        return own_failure(delivery, asyncio.CancelledError())
+    except Exception as error:
+        return own_failure(delivery, error)
+    return None
+
+
+def cancelled_from_outside() -> bool:
+    """False when the handler awaited something that was cancelled, which is its own failure."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def own_failure(delivery: Delivery, error: BaseException) -> Failure | None:
+    if delivery.applied:
+        # The effects are committed: what failed afterwards must not run again.
+        log.error("handler_failed_after_apply", consumer=delivery.consumer, exc_info=error)
+        return None
+    failure = failure_of(error)
+    if failure.fault.reason is Reason.INTERNAL:
+        log.error("handler_failed", consumer=delivery.consumer, exc_info=error)
+    return failure
+
+
+def failure_of(error: BaseException) -> Failure:
+    """A fault as the handler raised it; a hang or a bug is the handler's own and tried few times.
+
+    A hang must not count as a dependency's: one document that never ends would hold its
+    neighbours for as long as an outage may last.
+    """
+    faults = list(faults_in(error))
+    if faults:
+        fault = next((f for f in faults if not f.retryable), faults[0])
+        return Failure(fault, Kind.DEPENDENCY if fault.retryable else Kind.FINAL)
+    if isinstance(error, TimeoutError):
+        return Failure(Fault(Reason.DEADLINE_EXCEEDED, by="handler"), Kind.OWN)
+    return Failure(Fault(Reason.INTERNAL, error_type=type(error).__name__), Kind.OWN)

@@ -1,0 +1,37 @@
+"""Dead letters: the record as it was, with why, for whom and from where."""
+
+import json
+
+from tidemill.bus.envelope import CONSUMER, EVENT_ID, TOKEN, TRACEPARENT, Record
+from tidemill.bus.tables import OutboxRow
+from tidemill.faults import Fault
+from tidemill.ids import derived_id
+
+DEAD_LETTER_ID = "tidemill-dead-letter-id"
+REASON = "tidemill-reason"
+DETAIL = "tidemill-detail"
+ORIGIN = "tidemill-origin"
+ORIGIN_TIME = "tidemill-origin-time"
+MAX_DETAIL = 500
+
+
+def dead_letter(record: Record, consumer: str, fault: Fault, traceparent: str) -> OutboxRow:
+    """A row for the dead-letter topic. The token stays behind: a letter lives for weeks."""
+    headers = {name: value for name, value in record.headers.items() if name != TOKEN}
+    headers |= {
+        EVENT_ID: record.event_id,
+        DEAD_LETTER_ID: derived_id(consumer, record.event_id, record.origin),
+        REASON: fault.reason.value,
+        DETAIL: json.dumps(fault.metadata, sort_keys=True)[:MAX_DETAIL],
+        ORIGIN: record.origin,
+        ORIGIN_TIME: record.time.isoformat(),
+        CONSUMER: consumer,
+    }
+    if traceparent:
+        headers[TRACEPARENT] = traceparent
+    return OutboxRow(
+        topic=f"{record.topic}.dlq",
+        key=record.key,
+        value=record.value,
+        headers=json.dumps(headers),
+    )
