@@ -78,6 +78,16 @@ class RunRules(BaseModel):
     poll_seconds: float = Field(default=1.0, gt=0)
 
 
+class ReleaseDefaults(BaseModel):
+    """What a release is made of besides its adapter and its index; empty means the default."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt_version: str = ""
+    guardrail_policy: str = ""
+    routing_policy: str = ""
+
+
 class Settings(BaseSettings):
     """Read once from TIDEMILL_EVALUATOR_*, for example TIDEMILL_EVALUATOR_CANARY_SHARE."""
 
@@ -92,3 +102,4 @@ class Settings(BaseSettings):
     gate: GateRules = GateRules()
     canary: CanaryRules = CanaryRules()
     run: RunRules = RunRules()
+    release: ReleaseDefaults = ReleaseDefaults()

@@ -44,12 +44,13 @@ def p95(values: Sequence[float]) -> float:
 def informative(pairs: Sequence[Pair]) -> tuple[Comparison, ...]:
     """Figures that are shown and not judged."""
     answerable = [pair for pair in pairs if pair.answerable]
+    refused = Comparison("refused", *_refused(pairs), limit=0.0, passed=True)
     shown: dict[str, Callable[[SampleResult], float]] = {
         "f1": lambda result: result.f1,
         "exact_match": lambda result: result.exact_match,
         "rouge_l": lambda result: result.rouge_l,
     }
-    return tuple(
+    compared = (
         Comparison(
             name,
             mean([value(pair.baseline) for pair in answerable]),
@@ -59,6 +60,7 @@ def informative(pairs: Sequence[Pair]) -> tuple[Comparison, ...]:
         )
         for name, value in shown.items()
     )
+    return (*compared, refused)
 
 
 def regressions(pairs: Sequence[Pair], rules: GateRules) -> tuple[Comparison, ...]:

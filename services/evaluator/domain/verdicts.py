@@ -34,7 +34,7 @@ def verdict_event(
     """The event without its time, which the caller sets."""
     return events.EvaluationCompleted(
         **asdict(comparands),
-        metrics=[_metric_message(comparison) for comparison in decision.comparisons],
+        metrics=[metric_message(comparison) for comparison in decision.comparisons],
         samples=[_sample_message(pair) for pair in pairs],
         verdict=events.VERDICT_PASSED if decision.passed else events.VERDICT_REFUSED,
         reasons=decision.reasons,
@@ -66,7 +66,8 @@ def _rules_of(event: events.EvaluationCompleted, limits: dict[str, float]) -> Ga
     )
 
 
-def _metric_message(comparison: Comparison) -> events.MetricComparison:
+def metric_message(comparison: Comparison) -> events.MetricComparison:
+    """The message of the value."""
     return events.MetricComparison(
         metric=comparison.metric,
         baseline=comparison.baseline,
@@ -84,8 +85,8 @@ def _sample_message(pair: Pair) -> events.SampleScore:
         candidate=pair.candidate_score,
         answerable=pair.answerable,
         citable=pair.citable,
-        baseline_result=events.SampleResult(**asdict(pair.baseline)),
-        candidate_result=events.SampleResult(**asdict(pair.candidate)),
+        baseline_result=result_message(pair.baseline),
+        candidate_result=result_message(pair.candidate),
     )
 
 
@@ -97,6 +98,11 @@ def _pair_of(message: events.SampleScore) -> Pair:
         baseline=result_of(message.baseline_result),
         candidate=result_of(message.candidate_result),
     )
+
+
+def result_message(result: SampleResult) -> events.SampleResult:
+    """The message of the value."""
+    return events.SampleResult(**asdict(result))
 
 
 def result_of(message: events.SampleResult) -> SampleResult:

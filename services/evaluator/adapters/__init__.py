@@ -1,0 +1,1 @@
+"""Rows of the evaluator, and the mesh services that it asks."""

@@ -1,0 +1,95 @@
+"""Evaluations and their per-sample results in rows."""
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.evaluator.adapters.tables import EvaluationRow, ResultRow, WaitingAdapterRow
+from services.evaluator.domain.results import SampleResult
+from services.evaluator.domain.verdicts import result_message, result_of
+from tidemill.api.events import v1 as events
+from tidemill.bus import Unit
+from tidemill.db import Database
+
+
+async def tenants_waiting(database: Database) -> list[str]:
+    """Tenants that have a trained adapter which is not a candidate yet."""
+    async with database.session() as session:
+        found = await session.scalars(select(WaitingAdapterRow.tenant_id).distinct())
+        return list(found)
+
+
+async def first_waiting(session: AsyncSession, tenant_id: str) -> WaitingAdapterRow | None:
+    found: WaitingAdapterRow | None = await session.scalar(
+        select(WaitingAdapterRow)
+        .where(WaitingAdapterRow.tenant_id == tenant_id)
+        .order_by(WaitingAdapterRow.received_at, WaitingAdapterRow.adapter)
+        .limit(1)
+    )
+    return found
+
+
+async def next_due(database: Database, now: float) -> EvaluationRow | None:
+    """The evaluation that has waited longest among those that may run now."""
+    async with database.session() as session:
+        found: EvaluationRow | None = await session.scalar(
+            select(EvaluationRow)
+            .where(EvaluationRow.done.is_(False), EvaluationRow.due_at <= now)
+            .order_by(EvaluationRow.due_at, EvaluationRow.evaluation_id)
+            .limit(1)
+        )
+        return found
+
+
+async def count_looks(session: AsyncSession, suite_hash: str, baseline_id: str, tenant: str) -> int:
+    """Verdicts so far of this suite against this baseline."""
+    found = await session.scalar(
+        select(func.count())
+        .select_from(EvaluationRow)
+        .where(
+            EvaluationRow.tenant_id == tenant,
+            EvaluationRow.suite_hash == suite_hash,
+            EvaluationRow.baseline_id == baseline_id,
+            EvaluationRow.done.is_(True),
+            EvaluationRow.content != b"",
+        )
+    )
+    return int(found or 0)
+
+
+async def find_evaluation(
+    database: Database, tenant_id: str, evaluation_id: str
+) -> events.EvaluationCompleted | None:
+    """The verdict; None while there is none."""
+    async with database.session() as session:
+        row = await session.get(EvaluationRow, evaluation_id)
+    if row is None or row.tenant_id != tenant_id or not row.content:
+        return None
+    return events.EvaluationCompleted.FromString(row.content)
+
+
+async def read_results(database: Database, measurement_id: str) -> dict[str, SampleResult]:
+    """Results by sample id."""
+    async with database.session() as session:
+        found = await session.scalars(
+            select(ResultRow).where(ResultRow.measurement_id == measurement_id)
+        )
+        return {
+            row.sample_id: result_of(events.SampleResult.FromString(row.content)) for row in found
+        }
+
+
+async def store_result(
+    unit: Unit, measurement_id: str, sample_id: str, result: SampleResult
+) -> None:
+    """The first result of a sample stays."""
+    if await unit.session.get(ResultRow, (measurement_id, sample_id)) is None:
+        content = result_message(result).SerializeToString(deterministic=True)
+        unit.session.add(
+            ResultRow(measurement_id=measurement_id, sample_id=sample_id, content=content)
+        )
+
+
+async def forget_results(unit: Unit, measurement_ids: list[str]) -> None:
+    await unit.session.execute(
+        delete(ResultRow).where(ResultRow.measurement_id.in_(measurement_ids))
+    )

@@ -1,0 +1,92 @@
+"""Runs a suite against candidate and baseline; a run that is cut off goes on where it was."""
+
+import structlog
+from opentelemetry.trace import SpanKind
+
+from services.evaluator.adapters import evaluations, ledger, suites
+from services.evaluator.adapters.suites import Suite
+from services.evaluator.adapters.tables import EvaluationRow
+from services.evaluator.domain.releases import State
+from services.evaluator.handlers import asking, deciding
+from services.evaluator.handlers.parts import Parts
+from tidemill.faults import Fault
+from tidemill.ids import derived_id
+from tidemill.telemetry.tracing import context_of
+
+log = structlog.get_logger()
+
+
+async def run_next(parts: Parts) -> bool:
+    """Works on the evaluation that is due; False when none is."""
+    due = await evaluations.next_due(parts.database, parts.now())
+    if due is None:
+        return False
+    with parts.tracer.start_as_current_span(
+        "evaluate release",
+        context=context_of(due.traceparent),
+        kind=SpanKind.INTERNAL,
+        attributes={"tidemill.tenant": due.tenant_id, "tidemill.evaluation": due.evaluation_id},
+    ):
+        await _run(parts, due)
+    return True
+
+
+async def _run(parts: Parts, due: EvaluationRow) -> None:
+    async with parts.database.session() as session:
+        held = await ledger.read_ledger(session, due.tenant_id)
+        suite = await suites.newest_suite(session, due.tenant_id)
+    candidate = held.entries.get(due.candidate_id)
+    if candidate is None or candidate.state is not State.PROPOSED:
+        await deciding.close_without_verdict(parts, due)
+    elif suite is not None:
+        await _measure(parts, due, suite)
+    elif parts.now() - due.created_at >= parts.run.suite_wait_seconds:
+        await deciding.reject_without_suite(parts, due)
+    else:
+        await _postpone(parts, due, runs=0)
+
+
+async def _measure(parts: Parts, due: EvaluationRow, suite: Suite) -> None:
+    last_run = due.runs + 1 >= parts.run.max_runs
+    try:
+        before = (await parts.serving.index(due.tenant_id)).manifest_hash
+        pair = measurements_of(due, suite, before)
+        await asking.ask_missing(parts, due, suite, pair, give_up=last_run)
+        after = (await parts.serving.index(due.tenant_id)).manifest_hash
+    except Fault as fault:
+        log.warning("evaluation_postponed", reason=fault.reason.value, runs=due.runs + 1)
+        if last_run:
+            await deciding.reject_unmeasured(parts, due)
+        else:
+            await _postpone(parts, due, runs=1)
+        return
+    if after != before and not due.afresh:
+        await _restart(parts, due, pair)
+    else:
+        await deciding.decide(parts, due, suite, pair, before)
+
+
+def measurements_of(due: EvaluationRow, suite: Suite, manifest_hash: str) -> asking.Measurements:
+    """Ids under which results are kept: the same release, suite and index share them, so the
+    baseline is not asked again; after a restart they belong to this evaluation alone."""
+    owner = due.evaluation_id if due.afresh else manifest_hash
+    return asking.Measurements(
+        baseline=derived_id(due.tenant_id, due.baseline_id, suite.suite_hash, owner),
+        candidate=derived_id(due.tenant_id, due.candidate_id, suite.suite_hash, owner),
+    )
+
+
+async def _restart(parts: Parts, due: EvaluationRow, pair: asking.Measurements) -> None:
+    """The index changed while the suite ran, so the two releases saw different documents."""
+    async with parts.bus.unit(due.tenant_id) as unit:
+        row = await unit.session.get_one(EvaluationRow, due.evaluation_id)
+        row.afresh, row.due_at = True, parts.now()
+        await evaluations.forget_results(unit, [pair.baseline, pair.candidate])
+    log.info("evaluation_restarted", evaluation=due.evaluation_id)
+
+
+async def _postpone(parts: Parts, due: EvaluationRow, runs: int) -> None:
+    async with parts.bus.unit(due.tenant_id) as unit:
+        row = await unit.session.get_one(EvaluationRow, due.evaluation_id)
+        row.runs += runs
+        row.due_at = parts.now() + parts.run.rerun_seconds
