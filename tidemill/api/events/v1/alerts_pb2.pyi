@@ -66,6 +66,7 @@ class AlertRaised(_message.Message):
     WINDOW_START_TIME_FIELD_NUMBER: _builtins.int
     WINDOW_END_TIME_FIELD_NUMBER: _builtins.int
     RAISED_TIME_FIELD_NUMBER: _builtins.int
+    RELEASE_ID_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     alert_id: _builtins.str
     kind: Global___AlertKind.ValueType
@@ -76,6 +77,8 @@ class AlertRaised(_message.Message):
     limit: _builtins.float
     unit: _builtins.str
     """What the figures mean, for example "p_value" or "cost_micros"."""
+    release_id: _builtins.str
+    """Release that the alert is about; empty when it is about the tenant."""
     @_builtins.property
     def window_start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -95,10 +98,11 @@ class AlertRaised(_message.Message):
         window_start_time: _timestamp_pb2.Timestamp | None = ...,
         window_end_time: _timestamp_pb2.Timestamp | None = ...,
         raised_time: _timestamp_pb2.Timestamp | None = ...,
+        release_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["raised_time", b"raised_time", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "kind", b"kind", "limit", b"limit", "measured", b"measured", "raised_time", b"raised_time", "reason", b"reason", "tenant_id", b"tenant_id", "unit", b"unit", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "kind", b"kind", "limit", b"limit", "measured", b"measured", "raised_time", b"raised_time", "reason", b"reason", "release_id", b"release_id", "tenant_id", b"tenant_id", "unit", b"unit", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -143,10 +143,13 @@ class GetUsageResponse(_message.Message):
     COST_MICROS_FIELD_NUMBER: _builtins.int
     BUDGET_MICROS_FIELD_NUMBER: _builtins.int
     cost_micros: _builtins.int
+    """Spent in the current calendar day (UTC)."""
     budget_micros: _builtins.int
     """0 when no budget is set."""
     @_builtins.property
-    def releases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseUsage]: ...
+    def releases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseUsage]:
+        """Everything that was answered since the start, evaluations included."""
+
     def __init__(
         self,
         *,

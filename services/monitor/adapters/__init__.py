@@ -1,0 +1,1 @@
+"""Rows of the monitor, and the figures of its Prometheus endpoint."""

@@ -1,0 +1,88 @@
+"""Alerts in rows and as events."""
+
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.monitor.adapters.tables import AlertRow
+from tidemill import topics
+from tidemill.api.events import v1 as events
+from tidemill.bus import Unit
+from tidemill.ids import derived_id
+
+
+@dataclass(frozen=True)
+class Alert:
+    """A bound that broke; occasion makes the id, so that the same occasion is told once."""
+
+    kind: "events.AlertKind.ValueType"
+    reason: str
+    measured: float
+    limit: float
+    unit: str
+    window_start: float
+    window_end: float
+    occasion: str
+    release_id: str = ""
+
+
+async def raise_alert(unit: Unit, alert: Alert, now: float) -> bool:
+    """Row and event; False when this occasion was told before."""
+    alert_id = derived_id(unit.tenant_id, alert.reason, alert.release_id, alert.occasion)
+    if await _is_known(unit.session, unit.tenant_id, alert_id):
+        return False
+    message = alert_message(unit.tenant_id, alert_id, alert, now)
+    content = message.SerializeToString(deterministic=True)
+    unit.session.add(AlertRow(tenant_id=unit.tenant_id, alert_id=alert_id, content=content))
+    unit.publish(
+        topics.ALERTS_RAISED,
+        alert_id,
+        message,
+        event_id=derived_id("alert", unit.tenant_id, alert_id),
+    )
+    return True
+
+
+async def _is_known(session: AsyncSession, tenant_id: str, alert_id: str) -> bool:
+    found = await session.scalar(
+        select(AlertRow.place).where(AlertRow.tenant_id == tenant_id, AlertRow.alert_id == alert_id)
+    )
+    return found is not None
+
+
+def alert_message(tenant_id: str, alert_id: str, alert: Alert, now: float) -> events.AlertRaised:
+    return events.AlertRaised(
+        tenant_id=tenant_id,
+        alert_id=alert_id,
+        kind=alert.kind,
+        reason=alert.reason,
+        measured=alert.measured,
+        limit=alert.limit,
+        unit=alert.unit,
+        window_start_time=timestamp(alert.window_start),
+        window_end_time=timestamp(alert.window_end),
+        raised_time=timestamp(now),
+        release_id=alert.release_id,
+    )
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """Message form of seconds since the epoch."""
+    stamp = Timestamp()
+    stamp.FromMicroseconds(round(seconds * 1_000_000))
+    return stamp
+
+
+async def list_alerts(
+    session: AsyncSession, tenant_id: str, before: int, size: int
+) -> list[AlertRow]:
+    """Newest first; before: place of the last alert of the page before."""
+    found = await session.scalars(
+        select(AlertRow)
+        .where(AlertRow.tenant_id == tenant_id, AlertRow.place < before)
+        .order_by(AlertRow.place.desc())
+        .limit(size)
+    )
+    return list(found)

@@ -1,0 +1,70 @@
+"""The figures on the Prometheus endpoint: one typed catalogue, labels bounded."""
+
+from dataclasses import dataclass
+
+from opentelemetry.metrics import Meter
+
+from services.monitor.domain.answers import AnswerFacts
+
+OTHER = "other"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the endpoint; OpenTelemetry's name, and the labels that it may carry."""
+
+    name: str
+    unit: str
+    description: str
+    labels: tuple[str, ...]
+
+
+ANSWERS = Figure(
+    "tidemill.answers", "1", "Answers, refusals and errors.", ("tenant", "outcome", "purpose")
+)
+TOKENS = Figure("tidemill.tokens", "1", "Tokens read and written.", ("tenant", "direction"))
+COST = Figure("tidemill.cost.micros", "1", "Spent, in millionths.", ("tenant",))
+DURATION = Figure("tidemill.answer.duration", "s", "Seconds an answer took.", ("tenant",))
+THUMBS = Figure("tidemill.thumbs", "1", "Thumbs of users.", ("tenant", "direction"))
+ALERTS = Figure("tidemill.alerts", "1", "Alerts raised.", ("tenant", "reason"))
+CATALOGUE = (ANSWERS, TOKENS, COST, DURATION, THUMBS, ALERTS)
+
+
+class Figures:
+    """Counts since the process started; a second delivery is not counted."""
+
+    def __init__(self, meter: Meter, max_tenants: int) -> None:
+        counters = (ANSWERS, TOKENS, COST, THUMBS, ALERTS)
+        self._counters = {
+            figure: meter.create_counter(figure.name, figure.unit, figure.description)
+            for figure in counters
+        }
+        self._duration = meter.create_histogram(DURATION.name, DURATION.unit, DURATION.description)
+        self._max_tenants = max_tenants
+        self._tenants: set[str] = set()
+
+    def answer(self, facts: AnswerFacts) -> None:
+        tenant = self._label(facts.tenant_id)
+        outcome = "error" if facts.failed else "refused" if facts.refused else "answered"
+        purpose = "production" if facts.production else "evaluation"
+        self._add(ANSWERS, 1, tenant=tenant, outcome=outcome, purpose=purpose)
+        self._add(TOKENS, facts.input_tokens, tenant=tenant, direction="input")
+        self._add(TOKENS, facts.output_tokens, tenant=tenant, direction="output")
+        self._add(COST, facts.cost_micros, tenant=tenant)
+        self._duration.record(facts.duration_seconds, {"tenant": tenant})
+
+    def thumb(self, tenant_id: str, up: bool) -> None:
+        self._add(THUMBS, 1, tenant=self._label(tenant_id), direction="up" if up else "down")
+
+    def alert(self, tenant_id: str, reason: str) -> None:
+        self._add(ALERTS, 1, tenant=self._label(tenant_id), reason=reason)
+
+    def _add(self, figure: Figure, amount: int, **labels: str) -> None:
+        self._counters[figure].add(amount, labels)
+
+    def _label(self, tenant_id: str) -> str:
+        """The first tenants by name, the rest together: a label must not grow without bound."""
+        if tenant_id not in self._tenants and len(self._tenants) >= self._max_tenants:
+            return OTHER
+        self._tenants.add(tenant_id)
+        return tenant_id

@@ -1,0 +1,13 @@
+"""Events in: answers and feedback."""
+
+from functools import partial
+
+from services.monitor.handlers import counting
+from services.monitor.handlers.parts import Parts
+from tidemill import topics
+
+
+def subscribe(parts: Parts) -> None:
+    """One handler a topic."""
+    parts.bus.subscribe(topics.ANSWERS_GENERATED, partial(counting.count_answer, parts=parts))
+    parts.bus.subscribe(topics.FEEDBACK_RECORDED, partial(counting.count_thumb, parts=parts))

@@ -1,0 +1,48 @@
+"""Budgets of a calendar day (UTC): one alert a budget and day."""
+
+from datetime import UTC, datetime, timedelta
+
+from services.monitor.adapters import alerts, counts
+from services.monitor.handlers.parts import Parts
+from tidemill.api.events import v1 as events
+from tidemill.bus import Unit
+from tidemill.faults import Fault, Reason
+
+BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
+MAX_MICROS = 2**62
+
+
+async def check_budget(unit: Unit, day: str, now: float) -> list[str]:
+    """Tells that the day's spending passed the budget; again only when the budget was raised."""
+    spent, budget = await counts.read_spend(unit.session, unit.tenant_id, day)
+    if not budget or spent <= budget:
+        return []
+    alert = alerts.Alert(
+        kind=events.ALERT_KIND_COST,
+        reason=BUDGET_EXCEEDED,
+        measured=float(spent),
+        limit=float(budget),
+        unit="cost_micros",
+        window_start=day_start(day),
+        window_end=day_start(day) + timedelta(days=1).total_seconds(),
+        occasion=f"{day}/{budget}",
+    )
+    return [BUDGET_EXCEEDED] if await alerts.raise_alert(unit, alert, now) else []
+
+
+def day_start(day: str) -> float:
+    """Seconds since the epoch of "2026-11-22" 00:00 UTC."""
+    return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
+
+
+async def set_budget(parts: Parts, tenant_id: str, budget_micros: int) -> float:
+    """Returns when the day began that it counts from. A budget already passed is told at once."""
+    if not 0 <= budget_micros <= MAX_MICROS:
+        raise Fault(Reason.INVALID_ARGUMENT, field="budget_micros")
+    day = parts.clock.now().date().isoformat()
+    async with parts.bus.unit(tenant_id) as unit:
+        await counts.set_budget(unit, budget_micros)
+        told = await check_budget(unit, day, parts.now())
+    for reason in told:
+        parts.figures.alert(tenant_id, reason)
+    return day_start(day)

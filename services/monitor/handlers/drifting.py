@@ -1,0 +1,57 @@
+"""Tests the latest questions of each tenant against its first ones."""
+
+import asyncio
+
+import structlog
+
+from services.monitor.adapters import alerts, questions
+from services.monitor.adapters.questions import DriftCase
+from services.monitor.domain.drift import DriftFinding, find_drift, make_reference
+from services.monitor.handlers.parts import Parts
+from services.monitor.settings import DriftRules
+from tidemill.api.events import v1 as events
+
+log = structlog.get_logger()
+
+QUESTION_DRIFT = "QUESTION_DRIFT"
+
+
+async def watch_drift(parts: Parts) -> None:
+    """One test for each tenant that is due and has a permit."""
+    for case in await questions.cases_due(parts.database, parts.drift):
+        permits = case.permits.refilled(parts.drift, parts.now())
+        if permits.available:
+            finding = await asyncio.to_thread(examine, case, parts.drift)
+            await _tell(parts, case, finding)
+
+
+def examine(case: DriftCase, rules: DriftRules) -> DriftFinding:
+    """The test itself, some milliseconds to some tenths of a second of computing."""
+    reference = make_reference(case.reference, rules.window, rules.min_effect)
+    return find_drift(reference, case.window, rules.alpha, rules.permutations, seed=case.seen)
+
+
+async def _tell(parts: Parts, case: DriftCase, finding: DriftFinding) -> None:
+    permits = case.permits.refilled(parts.drift, parts.now()).spent()
+    raised = False
+    async with parts.bus.unit(case.tenant_id) as unit:
+        before = await questions.keep_test(unit, case, permits, finding.drifted, parts.drift)
+        if finding.drifted and before is False:
+            alert = _alert(case, finding, parts.drift)
+            raised = await alerts.raise_alert(unit, alert, parts.now())
+    if raised:
+        parts.figures.alert(case.tenant_id, QUESTION_DRIFT)
+        log.info("drift_found", p_value=finding.p_value, effect=finding.effect)
+
+
+def _alert(case: DriftCase, finding: DriftFinding, rules: DriftRules) -> alerts.Alert:
+    return alerts.Alert(
+        kind=events.ALERT_KIND_DRIFT,
+        reason=QUESTION_DRIFT,
+        measured=finding.p_value,
+        limit=rules.alpha,
+        unit="p_value",
+        window_start=case.window_start,
+        window_end=case.window_end,
+        occasion=str(case.seen),
+    )
