@@ -94,8 +94,7 @@ async def test_a_killed_member_is_replaced_after_its_session(kafka: Any) -> None
     survivor = await kafka.consumer(topic, group_id=group)
     seen: list[bytes] = []
     task = asyncio.create_task(_consume(survivor, seen))
-    command = [sys.executable, "-c", MEMBER, kafka.bootstrap, topic, group]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = _start_member(kafka.bootstrap, topic, group)
     try:
         await asyncio.to_thread(_wait_for_share, process)
         await kafka.until(lambda: 0 < len(_share(survivor)) < 4)
@@ -110,6 +109,11 @@ async def test_a_killed_member_is_replaced_after_its_session(kafka: Any) -> None
     await kafka.until(lambda: len(seen) == 4)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _start_member(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", MEMBER, *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def _wait_for_share(process: subprocess.Popen[str]) -> None:

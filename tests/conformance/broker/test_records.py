@@ -33,7 +33,7 @@ def _read(bootstrap: str, topic: str, count: int) -> list[Message]:
 
 
 async def test_key_headers_and_time_reach_the_other_library(kafka: Any) -> None:
-    topic = await kafka.topic()
+    topic = await kafka.topic(retention_ms=-1)
     producer = await kafka.producer()
     headers = [("trace", b"\x00\x01"), ("empty", b""), ("trace", b"again")]
     await producer.send_and_wait(
