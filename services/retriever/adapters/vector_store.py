@@ -1,0 +1,202 @@
+"""Milvus, as a file of milvus-lite or as a server; every call in a thread, with a deadline."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pymilvus import DataType, MilvusClient, MilvusException
+
+from services.retriever.domain.vectors import Vector
+from tidemill.faults import Fault, Reason
+
+R = TypeVar("R")
+
+ROWS_A_CALL = 500
+MAX_LIMIT = 16_384
+"""Milvus returns at most this many hits."""
+SERVER_THREADS = 8
+NOT_LOADED = 101
+"""Milvus' code for a collection that a restart left on disk."""
+
+
+@dataclass(frozen=True)
+class Entity:
+    """A row of the vector store. vector: (dimensions,) float32."""
+
+    chunk_id: str
+    version_key: int
+    vector: Vector
+
+
+@dataclass(frozen=True)
+class Found:
+    """score: cosine similarity."""
+
+    chunk_id: str
+    version_key: int
+    score: float
+
+
+class VectorStore:
+    """Connects on first use and again after a failure. Use as an async context manager.
+
+    address: a file that ends in ".db", or "http://host:port". timeout: seconds a call.
+    All methods raise Fault(DEPENDENCY_UNAVAILABLE) when Milvus does not answer in time.
+    """
+
+    def __init__(self, address: str, timeout: float) -> None:
+        self._address = address
+        self._timeout = timeout
+        self._client: MilvusClient | None = None
+        # milvus-lite is safe for one caller at a time.
+        threads = 1 if self._is_file else SERVER_THREADS
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="milvus")
+
+    @property
+    def _is_file(self) -> bool:
+        return self._address.endswith(".db")
+
+    async def __aenter__(self) -> "VectorStore":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._close)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def create_collection(self, name: str, dimensions: int) -> None:
+        """Nothing when it is there."""
+        await self._call(name, lambda client: _create(client, name, dimensions, self._timeout))
+
+    async def upsert(self, name: str, entities: Sequence[Entity]) -> None:
+        """In calls of bounded size, so that searches get their turn in between."""
+        for start in range(0, len(entities), ROWS_A_CALL):
+            part = [asdict(entity) for entity in entities[start : start + ROWS_A_CALL]]
+            await self._call(name, partial(_upsert, name=name, rows=part, timeout=self._timeout))
+
+    async def search(
+        self, name: str, vectors: Sequence[Vector], limit: int, hidden: Sequence[int] = ()
+    ) -> list[list[Found]]:
+        """Nearest first, for each vector. hidden: version keys to leave out."""
+        answer = await self._call(
+            name,
+            lambda client: client.search(
+                name,
+                data=[vector.tolist() for vector in vectors],
+                anns_field="vector",
+                limit=min(limit, MAX_LIMIT),
+                filter=f"version_key not in {_listed(hidden)}" if hidden else "",
+                output_fields=["version_key"],
+                search_params={"metric_type": "COSINE"},
+                consistency_level="Strong",
+                timeout=self._timeout,
+            ),
+        )
+        return [[_found(hit) for hit in hits] for hits in answer]
+
+    async def delete_versions(self, name: str, keys: Sequence[int]) -> None:
+        """All chunks of these versions."""
+        await self._call(
+            name,
+            lambda client: client.delete(
+                name, filter=f"version_key in {_listed(keys)}", timeout=self._timeout
+            ),
+        )
+
+    async def contents(self, name: str) -> dict[str, int]:
+        """Chunk id to version key, of the whole collection."""
+        return await self._call(name, lambda client: dict(_contents(client, name, self._timeout)))
+
+    async def _call(self, name: str, work: Callable[[MilvusClient], R]) -> R:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(2 * self._timeout):
+                return await loop.run_in_executor(self._threads, self._run, name, work)
+        except TimeoutError as error:
+            raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="milvus") from error
+
+    def _run(self, name: str, work: Callable[[MilvusClient], R]) -> R:
+        try:
+            if self._client is None:
+                self._client = self._connect()
+            try:
+                return work(self._client)
+            except MilvusException as error:
+                if error.code != NOT_LOADED:
+                    raise
+            self._client.load_collection(name, timeout=self._timeout)
+            return work(self._client)
+        except MilvusException as error:
+            raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="milvus") from error
+
+    def _connect(self) -> MilvusClient:
+        # The library prints each failure with its stack and the server's words.
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
+        if self._is_file:
+            Path(self._address).parent.mkdir(parents=True, exist_ok=True)
+        return MilvusClient(uri=self._address, timeout=self._timeout)
+
+    def _close(self) -> None:
+        client, self._client = self._client, None
+        if client is None:
+            return
+        client.close()
+        if self._is_file:
+            # Closing a client leaves the embedded server open, with its file locked.
+            from milvus_lite.server_manager import server_manager_instance
+
+            server_manager_instance.release_server(self._address)
+
+
+def _create(client: MilvusClient, name: str, dimensions: int, timeout: float) -> None:
+    if client.has_collection(name, timeout=timeout):
+        return
+    schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
+    schema.add_field("chunk_id", DataType.VARCHAR, max_length=64, is_primary=True)
+    schema.add_field("version_key", DataType.INT64)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimensions)
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type="AUTOINDEX", metric_type="COSINE")
+    try:
+        client.create_collection(
+            name, schema=schema, index_params=index, consistency_level="Strong", timeout=timeout
+        )
+    except MilvusException:
+        # Another replica may have been quicker.
+        if not client.has_collection(name, timeout=timeout):
+            raise
+
+
+def _upsert(client: MilvusClient, *, name: str, rows: list[dict[str, Any]], timeout: float) -> None:
+    client.upsert(name, rows, timeout=timeout)
+
+
+def _listed(keys: Sequence[int]) -> str:
+    """Only numbers that we made ever enter a filter."""
+    return f"[{', '.join(str(int(key)) for key in keys)}]"
+
+
+def _contents(client: MilvusClient, name: str, timeout: float) -> Iterator[tuple[str, int]]:
+    pages: Any = client.query_iterator(
+        name,
+        batch_size=5_000,
+        filter="",
+        output_fields=["chunk_id", "version_key"],
+        timeout=timeout,
+        consistency_level="Strong",
+    )
+    try:
+        while page := pages.next():
+            for row in page:
+                yield row["chunk_id"], row["version_key"]
+    finally:
+        pages.close()
+
+
+def _found(hit: Any) -> Found:
+    return Found(hit["chunk_id"], hit["entity"]["version_key"], float(hit["distance"]))

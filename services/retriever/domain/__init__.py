@@ -1,0 +1,1 @@
+"""What is visible to whom, by which name, in which form."""

@@ -1,0 +1,1 @@
+"""What the retriever does with events, calls and the clock."""

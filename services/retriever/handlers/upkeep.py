@@ -1,0 +1,90 @@
+"""Keeps the vector store equal to the rows: repairs it at start, sweeps it while running."""
+
+from datetime import timedelta
+
+import structlog
+
+from services.retriever.adapters import queries
+from services.retriever.adapters.store import IndexRow
+from services.retriever.adapters.vector_store import Entity, VectorStore
+from services.retriever.domain import vectors
+from tidemill.bus import Bus
+from tidemill.clock import Clock
+
+log = structlog.get_logger()
+
+
+class Upkeep:
+    """reconciled: whether this process has compared the store with the rows since its start."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: VectorStore,
+        clock: Clock,
+        *,
+        grace_seconds: float,
+        staged_grace_seconds: float,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._clock = clock
+        self._grace = timedelta(seconds=grace_seconds)
+        self._staged_grace = timedelta(seconds=staged_grace_seconds)
+        self.reconciled = False
+
+    async def reconcile_once(self) -> None:
+        """Raises Fault while the vector store is away; does nothing after the first success."""
+        if not self.reconciled:
+            await self.reconcile()
+
+    async def reconcile(self) -> None:
+        """After it, every chunk of the rows is in the vector store and nothing else is."""
+        for index in await self._indexes():
+            await self._store.create_collection(index.collection, index.dimensions)
+            # Contents first: what is staged after this look is then known to the rows.
+            contents = await self._store.contents(index.collection)
+            async with self._bus.database.session() as session:
+                wanted = await queries.chunk_keys(session, index.tenant_id)
+                known = await queries.known_keys(session, index.tenant_id)
+            missing = [chunk for chunk, key in wanted.items() if contents.get(chunk) != key]
+            unknown = sorted({key for key in contents.values() if key not in known})
+            await self._restore(index, missing)
+            await self._remove(index, unknown)
+            if missing or unknown:
+                log.warning("index_repaired", restored=len(missing), removed=len(unknown))
+        self.reconciled = True
+
+    async def sweep(self) -> None:
+        """Forgets versions that no search can still need: vectors first, then rows."""
+        if not self.reconciled:
+            return
+        now = self._clock.now()
+        for index in await self._indexes():
+            async with self._bus.database.session() as session:
+                keys = await queries.swept_keys(
+                    session, index.tenant_id, now - self._grace, now - self._staged_grace
+                )
+            if keys:
+                await self._remove(index, keys)
+                async with self._bus.unit(index.tenant_id) as unit:
+                    await queries.delete_versions(unit.session, index.tenant_id, keys)
+                log.info("versions_swept", count=len(keys))
+
+    async def _indexes(self) -> list[IndexRow]:
+        async with self._bus.database.session() as session:
+            return await queries.list_indexes(session)
+
+    async def _restore(self, index: IndexRow, chunk_ids: list[str]) -> None:
+        for start in range(0, len(chunk_ids), queries.PARAMETERS):
+            part = chunk_ids[start : start + queries.PARAMETERS]
+            async with self._bus.database.session() as session:
+                rows = await queries.vectors_of(session, index.tenant_id, part)
+            decoded = [(c, k, vectors.decode(v, index.dimensions)) for c, k, v in rows]
+            entities = [Entity(c, k, vector) for c, k, vector in decoded if vector is not None]
+            await self._store.upsert(index.collection, entities)
+
+    async def _remove(self, index: IndexRow, keys: list[int]) -> None:
+        for start in range(0, len(keys), queries.PARAMETERS):
+            part = keys[start : start + queries.PARAMETERS]
+            await self._store.delete_versions(index.collection, part)

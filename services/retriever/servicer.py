@@ -1,0 +1,58 @@
+"""RetrieverService over gRPC."""
+
+from typing import Any
+
+from services.retriever.handlers.searching import Passage, Searching, describe_index, search
+from tidemill.api.common.v1 import Chunk
+from tidemill.api.retriever.v1 import (
+    GetIndexRequest,
+    GetIndexResponse,
+    Hit,
+    RetrieverServiceServicer,
+    SearchRequest,
+    SearchResponse,
+)
+from tidemill.rpc import current_caller
+
+
+class RetrieverServicer(RetrieverServiceServicer):
+    """Decode, one use case, encode."""
+
+    def __init__(self, searching: Searching) -> None:
+        self._searching = searching
+
+    async def Search(self, request: SearchRequest, context: Any) -> SearchResponse:
+        passages = await search(
+            self._searching,
+            current_caller().tenant_id,
+            request.vector,
+            request.embedding_model,
+            request.top_k,
+        )
+        return SearchResponse(hits=[to_hit(passage) for passage in passages])
+
+    async def GetIndex(self, request: GetIndexRequest, context: Any) -> GetIndexResponse:
+        index = await describe_index(self._searching.database, current_caller().tenant_id)
+        return GetIndexResponse(
+            embedding_model=index.model,
+            documents=index.documents,
+            chunks=index.chunks,
+            manifest_hash=index.manifest_hash,
+        )
+
+
+def to_hit(passage: Passage) -> Hit:
+    chunk, version = passage.chunk, passage.version
+    return Hit(
+        chunk=Chunk(
+            chunk_id=chunk.chunk_id,
+            document_id=version.document_id,
+            version=version.version,
+            ordinal=chunk.ordinal,
+            headings=chunk.headings,
+            text=chunk.text,
+        ),
+        score=passage.score,
+        title=version.title,
+        source_uri=version.source_uri,
+    )
