@@ -78,8 +78,10 @@ async def wait_indexed(client: Client, count: int, output: Output) -> list[Docum
         if rejected:
             names = ", ".join(f"{d.document_id}: {d.rejection_reason}" for d in rejected)
             raise CommandFailed("DOCUMENTS_REJECTED", names)
-        indexed = [d for d in found if d.state == DOCUMENT_STATE_INDEXED]
-        return None if len(indexed) == count else f"{len(indexed)} of {count} documents searchable"
+        indexed = sum(d.state == DOCUMENT_STATE_INDEXED for d in found)
+        if indexed == count:
+            return None
+        return f"{indexed // 10 * 10} of {count} documents searchable"
 
     await poll("indexing", INDEX_SECONDS, look, output)
     return found
@@ -108,7 +110,8 @@ async def wait_trained(client: Client, known: set[str], output: Output) -> Run:
             finished.append(run)
             return None
         examples = f"{run.supervised_examples} examples, {run.preference_pairs} pairs"
-        return f"training {run.adapter} on {examples}: step {run.steps_done}/{run.steps_planned}"
+        done = run.steps_done // 4 * 4
+        return f"training {run.adapter} on {examples}: step {done} of {run.steps_planned}"
 
     await poll("training", TRAIN_SECONDS, look, output)
     return finished[0]

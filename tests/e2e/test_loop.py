@@ -1,0 +1,90 @@
+"""The whole loop on a mesh of processes: learn, gate, promote, refuse, alert; then use it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.mesh import Mesh
+
+pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(900)]
+
+QUESTION = "How many days of annual leave does a full-time employee of Marrowick Tideworks get?"
+
+
+@pytest.fixture(scope="module")
+def figures(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What a short demo wrote: fewer questions than `make demo`, the same steps."""
+    path = tmp_path_factory.mktemp("demo") / "figures.json"
+    result = mesh.run("demo", "--json", str(path), "--pool", "72", "--held-out", "40", timeout=880)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return json.loads(path.read_text())
+
+
+def test_every_document_becomes_searchable(figures: Any) -> None:
+    assert figures["documents"] == 66
+    assert figures["chunks"] > 200
+
+
+def test_the_promoted_release_answers_the_held_out_questions_better(figures: Any) -> None:
+    held_out = figures["held_out"]
+    assert held_out["after"] > held_out["before"]
+    assert held_out["p_value"] < 0.05
+    assert figures["release"]["after"] != figures["release"]["before"]
+
+
+def test_the_gate_refuses_what_was_learned_from_scrambled_corrections(figures: Any) -> None:
+    assert figures["bad_candidate"]["verdict"] == "REJECTED"
+    assert figures["bad_candidate"]["reasons"]
+
+
+def test_drift_and_spending_raise_alerts(figures: Any) -> None:
+    assert {"DRIFT", "COST"} <= {alert["kind"] for alert in figures["alerts"]}
+
+
+def test_the_mesh_still_answers_after_the_demo(figures: Any, mesh: Mesh) -> None:
+    status = mesh.json("status")
+    assert status["running"]
+    assert {p["name"] for p in status["processes"]} >= {"broker", "triton", "inference"}
+    answer = mesh.json("ask", QUESTION)
+    assert answer["release_id"] == figures["release"]["after"]
+    assert answer["citations"][0]["document_id"] == "hr/annual-leave"
+
+
+def test_feedback_on_an_unknown_answer_is_refused(figures: Any, mesh: Mesh) -> None:
+    result = mesh.run("feedback", "ans_nope", "--thumb", "up", "--json")
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["error"]["reason"] == "ANSWER_NOT_FOUND"
+
+
+def test_a_second_mesh_on_taken_ports_is_told_what_to_change(
+    figures: Any, mesh: Mesh, tmp_path: Path
+) -> None:
+    for name in ("tools", "models"):
+        (tmp_path / name).symlink_to(mesh.home / name)
+    result = Mesh(tmp_path, mesh.port_base).run("up")
+    assert result.returncode == 1
+    assert "PORT_IN_USE" in result.stderr
+    assert "TIDEMILL_PORT_BASE" in result.stderr
+
+
+def test_one_trace_leads_from_a_document_event_to_its_vector(figures: Any, mesh: Mesh) -> None:
+    submitted = mesh.json("submit", "README.md")
+    event_id = submitted["documents"][0]["event_id"]
+    spans = mesh.json("trace", event_id)["spans"]
+    services = {span["service"] for span in spans}
+    assert {"tidemill-ingest", "tidemill-embedder", "tidemill-retriever"} <= services
+    assert {span["trace_id"] for span in spans} == {spans[0]["trace_id"]}
+
+
+def test_state_survives_down_and_up(figures: Any, mesh: Mesh) -> None:
+    before = [r["release_id"] for r in mesh.json("releases")["releases"]]
+    alerts = len(mesh.json("alerts")["alerts"])
+    assert mesh.json("down")["stopped"]
+    assert mesh.json("up", timeout=300)["processes"]
+    assert [r["release_id"] for r in mesh.json("releases")["releases"]] == before
+    assert len(mesh.json("alerts")["alerts"]) >= alerts
+    answer = mesh.json("ask", QUESTION)
+    assert answer["release_id"] == figures["release"]["after"]
+    assert not answer["refused"]
