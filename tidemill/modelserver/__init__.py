@@ -1,1 +1,1 @@
-"""The model server: Triton with an LLM and an embedder, its set-up, its supervisor and its only client."""
+"""The model server: a Triton with an LLM and an embedder, its supervisor and its only client."""

@@ -11,6 +11,7 @@ from typing import Any
 from tidemill.modelserver.packages import InstallFailed
 
 TIMEOUT_S = 900.0
+TOLERANCE = 1e-4
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
 
 
@@ -57,12 +58,12 @@ def embedder_to_onnx(source: Path, target: Path) -> None:
 
     model = AutoModel.from_pretrained(source, dtype=torch.float32).eval()
     encoder = _pooled(model, _pooling(source)).eval()
-    example = torch.ones(2, 16, dtype=torch.int64)
-    rows, tokens = torch.export.Dim("rows"), torch.export.Dim("tokens")
-    axes = {0: rows, 1: tokens}
+    # Two tensors: the exporter takes one object given twice for one input.
+    example = (torch.arange(32).reshape(2, 16), torch.ones(2, 16, dtype=torch.int64))
+    axes = {0: torch.export.Dim("rows"), 1: torch.export.Dim("tokens")}
     program = torch.onnx.export(
         encoder,
-        (example, example),
+        example,
         dynamo=True,
         dynamic_shapes=(axes, axes),
         input_names=["input_ids", "attention_mask"],
@@ -70,8 +71,8 @@ def embedder_to_onnx(source: Path, target: Path) -> None:
         external_data=False,
         verbose=False,
     )
-    assert program is not None
     program.save(str(target / "model.onnx"))
+    _check_same(encoder, target / "model.onnx")
     for name in TOKENIZER_FILES:
         if (source / name).exists():
             shutil.copy2(source / name, target / name)
@@ -79,10 +80,25 @@ def embedder_to_onnx(source: Path, target: Path) -> None:
     (target / "embedder.json").write_text(json.dumps(facts) + "\n")
 
 
+def _check_same(encoder: Any, converted: Path) -> None:
+    """The converted graph must give what the original gives, padding included."""
+    import onnxruntime
+    import torch
+
+    ids = torch.randint(100, 5000, (3, 24), generator=torch.Generator().manual_seed(1))
+    mask = (torch.arange(24) < torch.tensor([[24], [9], [3]])).long()
+    with torch.no_grad():
+        wanted = encoder(ids, mask).numpy()
+    session = onnxruntime.InferenceSession(converted, providers=["CPUExecutionProvider"])
+    given = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
+    if not abs(given - wanted).max() < TOLERANCE:
+        raise InstallFailed("CONVERSION_FAILED", "the converted embedder gives other vectors")
+
+
 def _pooled(model: Any, pooling: str) -> Any:
     import torch
 
-    class Pooled(torch.nn.Module):
+    class Pooled(torch.nn.Module):  # type: ignore[misc]
         """(rows, tokens) ids and mask to (rows, dimensions) unit vectors."""
 
         def __init__(self) -> None:

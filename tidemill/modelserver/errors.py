@@ -45,6 +45,8 @@ def from_server(code: str, message: str) -> ModelServerError:
         return ModelServerUnavailable("MODEL_OVERLOADED")
     if "is not healthy" in words:
         return ModelServerUnavailable("MODEL_CRASHED")
+    if "protocol is restricted" in words:
+        return InvalidRequest("ADMIN_TOKEN_REQUIRED")
     if code == "INVALID_ARGUMENT":
         return InvalidRequest("INVALID_REQUEST")
     if code in {"NOT_FOUND", "UNIMPLEMENTED"} or "unknown model" in words:

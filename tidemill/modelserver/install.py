@@ -1,4 +1,4 @@
-"""Sets up Triton's binary, the Python environment of its models, and the default weights under one home folder."""
+"""Sets up Triton's binary, its models' Python environment and the weights under one home."""
 
 import argparse
 import shutil

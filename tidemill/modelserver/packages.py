@@ -16,7 +16,7 @@ Report = Callable[[str], None]
 
 
 class InstallFailed(Exception):
-    """Set-up cannot continue; `reason` is machine-readable, the message tells the user what to do."""
+    """Set-up cannot continue; `reason` is machine-readable, the message says what to do."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)

@@ -1,6 +1,7 @@
 """Triton as a child process: how it is started, what it leaves behind, how it is ended."""
 
 import asyncio
+import contextlib
 import os
 import signal
 from dataclasses import dataclass
@@ -67,10 +68,8 @@ class TritonProcess:
 
     def kill(self) -> None:
         """Ends the whole process group at once: the model processes must not linger."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
 
     def clean(self) -> None:
         """Removes what a run leaves behind: stray model processes and shared memory."""
@@ -100,13 +99,11 @@ async def start(
 
 def end_orphan(layout: Layout) -> None:
     """Ends the server that a killed supervisor left running on these files."""
-    try:
+    with contextlib.suppress(OSError, ValueError, psutil.Error):
         process = psutil.Process(int(layout.pid.read_text()))
         if str(layout.repository) in " ".join(process.cmdline()):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(KILL_AFTER_S)
-    except (OSError, ValueError, psutil.Error):
-        pass
     layout.pid.unlink(missing_ok=True)
 
 

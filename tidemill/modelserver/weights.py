@@ -142,7 +142,7 @@ def _prepare_embedder(home: Path, report: Report) -> None:
         weights = external(source)
         name, origin = weights.name, weights.source
     report(f"embedder: converting {name} to ONNX (about half a minute)")
-    version = content_version(_hashes(source) | {"layout": "onnx-float32"})
+    version = content_version(_hashes(source) | {"layout": "onnx-float32-2"})
     with staged(target) as folder:
         convert.run("embedder", source, folder)
         write_manifest(folder, name, version, origin)

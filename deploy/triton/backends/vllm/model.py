@@ -11,9 +11,9 @@ import torch
 import triton_python_backend_utils as pb_utils
 from contract import GenerationRequest, InvalidTensors, declare, failure, read, response
 from cpu_engine.adapters import InvalidAdapter
-from cpu_engine.engine import DecoderEngine, end_tokens
+from cpu_engine.engine import end_tokens, open_engine
 from cpu_engine.sampling import InvalidSampling
-from cpu_engine.scheduler import Limits, PromptTooLong, QueueFull, Scheduler
+from cpu_engine.scheduler import Completion, Limits, PromptTooLong, QueueFull, Scheduler
 from cpu_engine.text import load_tokenizer
 from metrics import Metrics
 
@@ -39,7 +39,7 @@ class TritonPythonModel:
         weights = Path(arguments["model"])
         dtype = getattr(torch, arguments.get("dtype", "float32"))
         cached = 4096 if arguments.get("enable_prefix_caching", True) else 0
-        self.engine = DecoderEngine(weights, dtype, cached)
+        self.engine = open_engine(weights, dtype, cached)
         self.adapters: dict[str, str] = {}
         self.adapter_lock = threading.Lock()
         self.lora = str(arguments.get("enable_lora", "false")).lower() == "true"
@@ -50,7 +50,8 @@ class TritonPythonModel:
             load_tokenizer(weights),
             end_tokens(weights),
             _limits(arguments),
-            self.metrics.ended,
+            self._completion_ended,
+            pb_utils.Logger.log_error,
         )
         self.scheduler.start()
 
@@ -73,6 +74,10 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         self.scheduler.stop(STOP_TIMEOUT_S)
+
+    def _completion_ended(self, completion: Completion) -> None:
+        self.metrics.ended(completion)
+        self.metrics.load(*self.scheduler.load)
 
     def _submit(self, request: Any, sender: Any) -> None:
         asked = read(request)

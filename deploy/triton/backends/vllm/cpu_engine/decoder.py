@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cpu_engine.adapters import FUSED, Adapter
+from cpu_engine.linear import Linear, linear
 
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM")
 
@@ -62,8 +63,7 @@ class Segment:
 class Layer:
     """One block's weights."""
 
-    fused: Mapping[str, Tensor]
-    biases: Mapping[str, Tensor]
+    fused: Mapping[str, Linear]
     before_attention: Tensor
     before_mlp: Tensor
 
@@ -100,7 +100,7 @@ class Decoder:
         self.dtype = dtype
         tensors = _read(folder, dtype)
         self._embedding = tensors["model.embed_tokens.weight"]
-        self._head = tensors.get("lm_head.weight", self._embedding)
+        self._head = linear(tensors.get("lm_head.weight", self._embedding))
         self._norm = tensors["model.norm.weight"]
         self._layers = [_layer(tensors, number) for number in range(self.shape.layers)]
         self._cosine, self._sine = (half.to(dtype) for half in _rotations(self.shape))
@@ -110,7 +110,7 @@ class Decoder:
         shape = self.shape
         return torch.empty(shape.layers, 2, shape.groups, capacity, shape.head, dtype=self.dtype)
 
-    @torch.inference_mode()
+    @torch.inference_mode()  # type: ignore[untyped-decorator]
     def forward(self, segments: Sequence[Segment]) -> Tensor:
         """Logits (segments, vocabulary), float32, after the last token of each segment.
 
@@ -133,7 +133,7 @@ class Decoder:
             )
             state = state + self._mlp(number, layer, state, updates)
         last = torch.tensor([stop - 1 for _, stop in rows])
-        return functional.linear(self._normed(state[last], self._norm), self._head).float()
+        return self._head(self._normed(state[last], self._norm)).float()
 
     def _attention(
         self,
@@ -175,7 +175,7 @@ Updates = Sequence[tuple[Adapter, slice]]
 
 def _project(name: str, number: int, layer: Layer, state: Tensor, updates: Updates) -> Tensor:
     """One fused projection with each adapter's update on its own rows."""
-    result = functional.linear(state, layer.fused[name], layer.biases.get(name))
+    result = layer.fused[name](state)
     for adapter, rows in updates:
         update = adapter.layers[number].get(name)
         if update is not None:
@@ -190,8 +190,10 @@ def _attend(queries: Tensor, memory: Tensor, mask: Tensor | None, shape: Shape) 
     """
     tokens, shared = len(queries), shape.heads // shape.groups
     stacked = queries.view(tokens, shape.groups, shared, shape.head).permute(1, 2, 0, 3)
-    stacked = stacked.reshape(shape.groups, shared * tokens, shape.head)
-    mixed = functional.scaled_dot_product_attention(stacked, memory[0], memory[1], attn_mask=mask)
+    # Four dimensions, or PyTorch does not take its fused kernel.
+    stacked = stacked.reshape(1, shape.groups, shared * tokens, shape.head)
+    keys, values = memory[:, None]
+    mixed = functional.scaled_dot_product_attention(stacked, keys, values, attn_mask=mask)
     mixed = mixed.view(shape.groups, shared, tokens, shape.head).permute(2, 0, 1, 3)
     return mixed.reshape(tokens, shape.heads * shape.head)
 
@@ -249,15 +251,14 @@ def _read(folder: Path, dtype: torch.dtype) -> dict[str, Tensor]:
 def _layer(tensors: dict[str, Tensor], number: int) -> Layer:
     """Fuses one layer's weights and lets go of the parts."""
     prefix = f"model.layers.{number}"
-    fused, biases = {}, {}
+    fused = {}
     for name, modules in FUSED.items():
-        fused[name] = torch.cat([tensors.pop(f"{prefix}.{m}.weight") for m in modules])
+        weights = [tensors.pop(f"{prefix}.{module}.weight") for module in modules]
         parts = [tensors.pop(f"{prefix}.{module}.bias", None) for module in modules]
-        if all(part is not None for part in parts):
-            biases[name] = torch.cat([part for part in parts if part is not None])
+        biases = [part for part in parts if part is not None]
+        fused[name] = linear(torch.cat(weights), torch.cat(biases) if biases else None)
     return Layer(
         fused,
-        biases,
         tensors[f"{prefix}.input_layernorm.weight"],
         tensors[f"{prefix}.post_attention_layernorm.weight"],
     )

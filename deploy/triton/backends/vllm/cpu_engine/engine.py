@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cpu_engine import adapters
-from cpu_engine.decoder import Decoder, Segment
+from cpu_engine.decoder import Decoder, Segment, UnsupportedModel
 from cpu_engine.prefix_cache import BLOCK, PrefixCache
 
 
@@ -67,6 +67,16 @@ class DecoderEngine:
         start = progress.computed
         adapter = self._adapters[progress.adapter] if progress.adapter else None
         return Segment(progress.tokens[start : start + count], start, progress.memory, adapter)
+
+
+def open_engine(folder: Path, dtype: torch.dtype, cached_tokens: int) -> Engine:
+    """Our decoder where it knows the architecture, Transformers for every other model."""
+    try:
+        return DecoderEngine(folder, dtype, cached_tokens)
+    except UnsupportedModel:
+        from cpu_engine.generic import TransformersEngine
+
+        return TransformersEngine(folder, dtype)
 
 
 def end_tokens(folder: Path) -> frozenset[int]:

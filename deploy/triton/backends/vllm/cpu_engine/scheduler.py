@@ -3,6 +3,7 @@
 import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -79,12 +80,14 @@ class Scheduler:
         ends: frozenset[int],
         limits: Limits,
         ended: Callable[[Completion], None],
+        report: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._ends = ends
         self._limits = limits
         self._ended = ended
+        self._report = report
         self._waiting: queue.Queue[Completion] = queue.Queue(limits.waiting)
         self._running: list[Completion] = []
         self._stopping = threading.Event()
@@ -142,7 +145,11 @@ class Scheduler:
                 )
             except queue.Empty:
                 return
-            self._engine.open(completion.progress)
+            try:
+                self._engine.open(completion.progress)
+            except Exception as error:
+                self._fail([completion], error)
+                continue
             completion.reused = completion.progress.computed
             self._running.append(completion)
 
@@ -157,12 +164,19 @@ class Scheduler:
         try:
             logits = self._engine.step([(completion.progress, n) for completion, n in work])
             ended = [c for (c, _), row in zip(work, logits, strict=True) if self._advance(c, row)]
-        except Exception as error:  # noqa: BLE001 - one bad batch must not end the engine
-            ended = [completion for completion, _ in work]
-            for completion in ended:
-                completion.sink.fail(f"Error generating stream: {type(error).__name__}")
+        except Exception as error:  # one bad batch must not end the engine
+            self._running.clear()
+            self._fail([completion for completion, _ in work], error)
+            return
         for completion in ended:
             self._running.remove(completion)
+            self._ended(completion)
+
+    def _fail(self, completions: list[Completion], error: Exception) -> None:
+        """Tells the caller the kind of error and the operator the whole of it."""
+        self._report("".join(traceback.format_exception(error)))
+        for completion in completions:
+            completion.sink.fail(f"Error generating stream: {type(error).__name__}")
             self._ended(completion)
 
     def _plan(self) -> list[tuple[Completion, int]]:
