@@ -111,8 +111,8 @@ def mesh_settings() -> Callable[..., MeshSettings]:
 
 
 def free_port_base() -> int:
-    while True:
-        base = random.randrange(20_000, 60_000, 50)
+    while True:  # below the ports that the system gives to outgoing connections
+        base = random.randrange(20_000, 32_000, 40)
         if all(is_free(base + offset) for offset in OFFSETS):
             return base
 

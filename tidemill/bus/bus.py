@@ -66,6 +66,7 @@ class Bus:
         self._broker: KafkaBroker = kafka.kafka_broker(bootstrap, f"tidemill-{service}")
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
+        self._relaying: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self._stopping = asyncio.Event()
         self._flooded: set[str] = set()
@@ -119,9 +120,9 @@ class Bus:
             if await self._connect():
                 break
             await asyncio.sleep(CONNECT_RETRY_SECONDS)
-        self._connected.set()
-        self._spawn(self.relay.run())
         self._spawn(self._probe())
+        self._relaying = asyncio.create_task(self.relay.run())
+        self._connected.set()
         log.info("bus_connected", consumers=len(self._subscriptions))
 
     async def _connect(self) -> bool:
@@ -204,10 +205,19 @@ class Bus:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._connected.is_set():
-            await self.relay.drain(DRAIN_SECONDS)
+        await self._drain()
         self._connected.clear()
         await self._broker.stop()
+
+    async def _drain(self) -> None:
+        if self._relaying is None:
+            return
+        self.relay.close()
+        _, late = await asyncio.wait([self._relaying], timeout=DRAIN_SECONDS)
+        for task in late:
+            log.warning("outbox_not_drained")
+            task.cancel()
+        await asyncio.gather(self._relaying, return_exceptions=True)
 
 
 @asynccontextmanager

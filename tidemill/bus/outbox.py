@@ -24,7 +24,7 @@ Enqueue = Callable[[OutboxRow], Awaitable["asyncio.Future[object]"]]
 
 
 class Relay:
-    """Moves events from rows to Kafka. Runs for the life of the service.
+    """Moves events from rows to Kafka. run() lasts as long as the service.
 
     A crash between publish and delete publishes a row twice with the same event id; consumers
     apply it once.
@@ -34,7 +34,7 @@ class Relay:
         self._database = database
         self._enqueue = enqueue
         self._wake = asyncio.Event()
-        self._moving = asyncio.Lock()
+        self._closing = False
 
     def wake(self) -> None:
         """Called after a commit, so that an event leaves at once."""
@@ -50,28 +50,37 @@ class Relay:
             except Exception as error:  # the relay must outlive every failure of broker and disk
                 reason = error.reason.value if isinstance(error, Fault) else type(error).__name__
                 log.warning("outbox_relay_failed", reason=reason, retry_seconds=backoff)
-                await asyncio.sleep(backoff)
+                if self._closing:
+                    return
+                await self._rest(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
                 continue
             if not moved:
-                await self._rest()
+                if self._closing:
+                    return
+                await self._rest(IDLE_SECONDS)
 
-    async def _rest(self) -> None:
+    def close(self) -> None:
+        """run() ends once the outbox is empty or the broker fails. It is not cancelled: between
+        the broker's confirmation and the delete, that would publish rows twice."""
+        self._closing = True
+        self._wake.set()
+
+    async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), IDLE_SECONDS)
+            await asyncio.wait_for(self._wake.wait(), seconds)
 
     async def move_batch(self) -> int:
         """Publish the oldest rows and delete those that the broker has; returns how many.
 
         Raises Fault(DEPENDENCY_UNAVAILABLE) when one of them stayed.
         """
-        async with self._moving:
-            rows = await self._oldest()
-            sent = await self._publish(rows)
-            if sent:
-                async with self._database.transaction() as session:
-                    done = OutboxRow.position.in_([row.position for row in sent])
-                    await session.execute(delete(OutboxRow).where(done))
+        rows = await self._oldest()
+        sent = await self._publish(rows)
+        if sent:
+            async with self._database.transaction() as session:
+                done = OutboxRow.position.in_([row.position for row in sent])
+                await session.execute(delete(OutboxRow).where(done))
         if len(sent) < len(rows):
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker")
         return len(sent)
@@ -112,17 +121,6 @@ class Relay:
         """Events that wait."""
         async with self._database.session() as session:
             return (await session.scalars(select(func.count()).select_from(OutboxRow))).one()
-
-    async def drain(self, seconds: float) -> bool:
-        """Publish what is left, for at most that long; True when nothing is left."""
-        try:
-            async with asyncio.timeout(seconds):
-                while await self.move_batch():
-                    pass
-        except Exception as error:
-            log.warning("outbox_not_drained", reason=type(error).__name__)
-            return False
-        return True
 
 
 def is_confirmed(future: "asyncio.Future[object]") -> bool:

@@ -11,13 +11,29 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from google.protobuf.message import Message
 
+from tidemill.api.events.v1 import DocumentSubmitted
+from tidemill.broker.embedded import EmbeddedBroker
+from tidemill.broker.settings import BrokerSettings, GroupLimits
+from tidemill.bus.admin import create_topics
 from tidemill.bus.envelope import TOKEN, event_headers
 from tidemill.clock import SystemClock
 from tidemill.ids import new_id
 from tidemill.settings import MeshSettings
-from tidemill.topics import Topic
+from tidemill.topics import DOCUMENTS_SUBMITTED, Topic
 
 WAIT_SECONDS = 20.0
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
+    """The broker on the test's own loop, over TCP: it starts at once. Tests that kill it use
+    start_broker."""
+    settings = BrokerSettings(
+        data_dir=tmp_path / "broker", port=0, groups=GroupLimits(initial_delay_ms=0)
+    )
+    async with EmbeddedBroker(settings) as embedded:
+        await create_topics(embedded.bootstrap)
+        yield embedded
 
 
 @pytest.fixture
@@ -26,9 +42,10 @@ def eventually() -> Callable[..., Awaitable[Any]]:
 
     async def wait(condition: Callable[[], Awaitable[Any]], seconds: float = WAIT_SECONDS) -> Any:
         async with asyncio.timeout(seconds):
-            while not (value := await condition()):
+            while True:
+                if value := await condition():
+                    return value
                 await asyncio.sleep(0.02)
-        return value
 
     return wait
 
@@ -78,21 +95,32 @@ class Outside:
         await self.send(topic.name, key, message.SerializeToString(), headers)
         return str(headers["ce_id"])
 
-    async def read(self, topic: str) -> list[Any]:
-        """All records of a topic as they are now."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.bootstrap, auto_offset_reset="earliest")
+    async def submit(self, aggregate: str, **options: Any) -> str:
+        return await self.publish(DOCUMENTS_SUBMITTED, aggregate, DocumentSubmitted(), **options)
+
+    async def rewind(self, topic: Topic[Any], service: str = "ingest") -> None:
+        """Set a service's group back to the start of a topic; it must not be running."""
+        partitions = [TopicPartition(topic.name, i) for i in range(topic.partitions)]
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, group_id=f"tidemill.{service}.{topic.name}"
+        )
         await consumer.start()
         try:
-            found = await consumer._client.fetch_all_metadata()
-            ids = found.partitions_for_topic(topic) or set()
-            partitions = [TopicPartition(topic, i) for i in sorted(ids)]
             consumer.assign(partitions)
+            await consumer.commit({partition: 0 for partition in partitions})
+        finally:
+            await consumer.stop()
+
+    async def read(self, topic: str) -> list[Any]:
+        """All records of a topic as they are now."""
+        consumer = AIOKafkaConsumer(
+            topic, bootstrap_servers=self.bootstrap, auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            partitions = sorted(consumer.assignment())
             ends = await consumer.end_offsets(partitions)
-            records = []
-            for partition in partitions:
-                consumer.seek(partition, 0)
-                records += await read_until(consumer, partition, ends[partition])
-            return records
+            return [r for p in partitions for r in await read_until(consumer, p, ends[p])]
         finally:
             await consumer.stop()
 

@@ -1,0 +1,178 @@
+"""Dead letters as they lie in Kafka: read without a group, so that reading changes nothing."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from tidemill.bus.envelope import CONSUMER, EVENT_ID, REPLAY, TRACEPARENT, header_text
+from tidemill.bus.parking import DEAD_LETTER_ID, DETAIL, ORIGIN, ORIGIN_TIME, REASON
+from tidemill.faults import Fault, Reason
+from tidemill.topics import CATALOGUE, MAX_DEAD_LETTER_BYTES
+
+READ_SECONDS = 120.0
+POLL_MS = 1_000
+MAX_SILENT_POLLS = 30
+# Header of the mark that a replay leaves behind a letter; the letter's own record never changes.
+REPLAYED = "tidemill-replayed"
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One event that one consumer gave up; its value stays in Kafka.
+
+    origin: "topic/partition/offset" of the record. replay: 0 when its first delivery died, n when
+    its n-th replay did. replays: how often this letter was replayed since.
+    """
+
+    letter_id: str
+    topic: str
+    consumer: str
+    reason: str
+    detail: str
+    origin: str
+    origin_time: str
+    parked_at: datetime
+    event_id: str
+    trace_id: str
+    size_bytes: int
+    replay: int
+    replays: int
+    partition: int
+    offset: int
+    key: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(repr=False)
+
+    @property
+    def dead_letter_topic(self) -> str:
+        return f"{self.topic}.dlq"
+
+
+def write_scope_of(topic: str) -> str | None:
+    return {t.name: t.write_scope for t in CATALOGUE}.get(topic)
+
+
+def is_ingress(topic: str) -> bool:
+    """True for a topic that producers outside the mesh write to."""
+    return write_scope_of(topic) is not None
+
+
+async def read_letters(bootstrap: str, names: list[str]) -> list[DeadLetter]:
+    """Every letter of those dead-letter topics, by the time it was parked."""
+    letters: list[DeadLetter] = []
+    marks: Counter[str] = Counter()
+    async with reading(bootstrap, names) as consumer:
+        async for raw in all_records(consumer):
+            headers = header_text(raw.headers)
+            if REPLAYED in headers:
+                marks[headers[REPLAYED]] += 1
+            elif DEAD_LETTER_ID in headers:
+                letters.append(letter_of(raw, headers))
+    counted = [replace(letter, replays=marks[letter.letter_id]) for letter in letters]
+    return sorted(counted, key=lambda letter: letter.parked_at)
+
+
+def letter_of(raw: Any, headers: Mapping[str, str]) -> DeadLetter:
+    replay = headers.get(REPLAY, "0")
+    return DeadLetter(
+        letter_id=headers[DEAD_LETTER_ID],
+        topic=raw.topic.removesuffix(".dlq"),
+        consumer=headers.get(CONSUMER, ""),
+        reason=headers.get(REASON, ""),
+        detail=headers.get(DETAIL, ""),
+        origin=headers.get(ORIGIN, ""),
+        origin_time=headers.get(ORIGIN_TIME, ""),
+        parked_at=datetime.fromtimestamp(raw.timestamp / 1000, UTC),
+        event_id=headers.get(EVENT_ID, ""),
+        trace_id=headers.get(TRACEPARENT, "")[3:35],
+        size_bytes=len(raw.value or b""),
+        replay=int(replay) if replay.isdecimal() else 0,
+        replays=0,
+        partition=raw.partition,
+        offset=raw.offset,
+        key=raw.key or b"",
+        headers=headers,
+    )
+
+
+async def value_of(consumer: Any, letter: DeadLetter) -> bytes | None:
+    """The event's value; Fault(NOT_FOUND) when the topic has dropped it meanwhile."""
+    place = TopicPartition(letter.dead_letter_topic, letter.partition)
+    consumer.seek(place, letter.offset)
+    async with broker_faults():
+        raw = await consumer.getone(place)
+    if raw.offset != letter.offset:
+        raise Fault(Reason.NOT_FOUND, dead_letter=letter.letter_id)
+    value: bytes | None = raw.value
+    return value
+
+
+async def all_records(consumer: Any) -> AsyncIterator[Any]:
+    """What the consumer's topics hold now, partition after partition."""
+    partitions = sorted(consumer.assignment())
+    async with broker_faults():
+        starts = await consumer.beginning_offsets(partitions)
+        ends = await consumer.end_offsets(partitions)
+    for partition in partitions:
+        silent, end = 0, ends[partition]
+        consumer.seek(partition, starts[partition])
+        while await consumer.position(partition) < end:
+            async with broker_faults():
+                batch = await consumer.getmany(partition, timeout_ms=POLL_MS)
+            silent = 0 if batch else silent + 1
+            if silent > MAX_SILENT_POLLS:
+                raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker")
+            for raw in batch.get(partition, []):
+                yield raw
+
+
+@asynccontextmanager
+async def reading(bootstrap: str, names: list[str]) -> AsyncIterator[Any]:
+    """A consumer without a group, assigned to all partitions of the topics."""
+    consumer = AIOKafkaConsumer(
+        *names,
+        bootstrap_servers=bootstrap,
+        auto_offset_reset="earliest",
+        isolation_level="read_committed",
+        # Other requests wait behind a fetch that waits for records.
+        fetch_max_wait_ms=50,
+        max_partition_fetch_bytes=MAX_DEAD_LETTER_BYTES,
+    )
+    try:
+        async with broker_faults():
+            await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+@asynccontextmanager
+async def producing(bootstrap: str) -> AsyncIterator[Any]:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        acks="all",
+        enable_idempotence=True,
+        max_request_size=MAX_DEAD_LETTER_BYTES,
+    )
+    try:
+        async with broker_faults():
+            await producer.start()
+        yield producer
+    finally:
+        await producer.stop()
+
+
+@asynccontextmanager
+async def broker_faults() -> AsyncIterator[None]:
+    """One step against the broker: bounded in time, and a fault when it fails."""
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            yield
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error
