@@ -3,7 +3,6 @@
 from services.retriever.handlers.upkeep import Upkeep
 from tidemill.tasks import Tasks
 
-
 RECONCILE_RETRY_SECONDS = 1.0
 
 

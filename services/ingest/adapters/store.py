@@ -39,7 +39,7 @@ class DocumentRow(Base):
     content_hash: Mapped[str] = mapped_column(String(64), default="")
     chunk_count: Mapped[int] = mapped_column(Integer, default=0)
     rejection_reason: Mapped[str] = mapped_column(String(64), default="")
-    event_id: Mapped[str] = mapped_column(String(64), default="")
+    event_id: Mapped[str] = mapped_column(String(256), default="")
     submitted_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     withdrawn_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
@@ -59,7 +59,7 @@ class VersionRow(Base):
     version: Mapped[int] = mapped_column(BigInteger, primary_key=True)
     content_hash: Mapped[str] = mapped_column(String(64))
     chunk_count: Mapped[int] = mapped_column(Integer)
-    event_id: Mapped[str] = mapped_column(String(64))
+    event_id: Mapped[str] = mapped_column(String(256))
     created_time: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -71,7 +71,7 @@ class RequestRow(Base):
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     request_id: Mapped[str] = mapped_column(String(128), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
-    event_id: Mapped[str] = mapped_column(String(64))
+    event_id: Mapped[str] = mapped_column(String(256))
 
 
 async def find_document(

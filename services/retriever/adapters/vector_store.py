@@ -53,6 +53,7 @@ class VectorStore:
         self._address = address
         self._timeout = timeout
         self._client: MilvusClient | None = None
+        self._closed = False
         # milvus-lite is safe for one caller at a time.
         threads = 1 if self._is_file else SERVER_THREADS
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="milvus")
@@ -65,8 +66,14 @@ class VectorStore:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._close)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self.close()
+
+    async def close(self) -> None:
+        """Lets go of the file or the server; a second time it does nothing."""
+        if not self._closed:
+            self._closed = True
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._close)
+            self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def create_collection(self, name: str, dimensions: int) -> None:
         """Nothing when it is there."""
@@ -136,8 +143,10 @@ class VectorStore:
     def _connect(self) -> MilvusClient:
         # The library prints each failure with its stack and the server's words.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-        logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
         if self._is_file:
+            logging.getLogger("milvus_lite").setLevel(logging.CRITICAL)
+            # The logger of synchronous gRPC servers; the embedded one is the only one here.
+            logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
             Path(self._address).parent.mkdir(parents=True, exist_ok=True)
         return MilvusClient(uri=self._address, timeout=self._timeout)
 
