@@ -102,9 +102,10 @@ class Scheduler:
         self._thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Ends the thread after its current step; what still runs fails."""
+        """Ends the thread after its current step; what runs or waits fails."""
         self._stopping.set()
-        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._thread.join(timeout)
 
     def submit(
         self, prompt: str, params: sampling.SamplingParams, adapter: str | None, sink: Sink
@@ -134,6 +135,8 @@ class Scheduler:
             self._drop_cancelled()
             if self._running:
                 self._step()
+        while not self._waiting.empty():
+            self._running.append(self._waiting.get_nowait())
         for completion in self._running:
             completion.sink.fail("the engine is stopping")
 
