@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from scipy import stats
-
 from services.monitor.domain.permits import Permits
+from services.monitor.domain.tails import binomial_tail, hypergeometric_tail
 from services.monitor.settings import ShareRules
 
 
@@ -71,7 +70,7 @@ def _finding(watch: ShareWatch, normal: Normal, rules: ShareRules) -> ShareFindi
 def _p_value(watch: ShareWatch, normal: Normal) -> float:
     """Exact chance of so many hits: Fisher's against a reference, binomial against a share."""
     if not normal.reference:
-        return float(stats.binom.sf(watch.window_k - 1, watch.window_n, normal.share))
+        return binomial_tail(watch.window_k, watch.window_n, normal.share)
     total = watch.reference_n + watch.window_n
     hits = watch.reference_k + watch.window_k
-    return float(stats.hypergeom.sf(watch.window_k - 1, total, hits, watch.window_n))
+    return hypergeometric_tail(watch.window_k, total, hits, watch.window_n)

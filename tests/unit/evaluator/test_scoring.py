@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rouge_score.rouge_scorer import RougeScorer
 
 from services.evaluator.domain import scoring
 from services.evaluator.domain.results import Answer, failed_result, primary_score, score_answer
@@ -42,6 +43,15 @@ def test_rouge_l_sees_word_order_where_f1_does_not() -> None:
     assert scoring.token_f1(shuffled, target) == 1.0
     assert scoring.rouge_l(shuffled, target) < 0.4
     assert scoring.rouge_l(target + " [1]", target) == 1.0
+
+
+WORDS = st.text(alphabet="ab c1.,-[]é", max_size=40)
+
+
+@given(WORDS, WORDS)
+def test_rouge_l_is_that_of_the_rouge_score_package(said: str, target: str) -> None:
+    theirs = RougeScorer(["rougeL"]).score(target, scoring.strip_citations(said))["rougeL"]
+    assert scoring.rouge_l(said, target) == pytest.approx(theirs.fmeasure)
 
 
 @given(st.text(), st.text())
