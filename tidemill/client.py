@@ -17,6 +17,7 @@ from tidemill.api.inference.v1 import (
     GenerateRequest,
     GenerateResponse,
     GenerationCompleted,
+    GenerationStarted,
     InferenceServiceStub,
 )
 from tidemill.bus.envelope import TOKEN, TRACEPARENT, event_headers
@@ -42,12 +43,13 @@ TokenSource = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Answer:
-    """A finished answer with its id."""
+    """A finished answer with its id and its trace, which feedback on it may join."""
 
     answer_id: str
     release_id: str
     canary: bool
     completed: GenerationCompleted
+    traceparent: str = ""
 
 
 class Client:
@@ -84,11 +86,14 @@ class Client:
         message = DocumentWithdrawn(document_id=document_id, withdrawn_time=timestamp())
         return await self._publish(DOCUMENTS_WITHDRAWN, document_id, message)
 
-    async def record_feedback(self, feedback: FeedbackRecorded) -> str:
-        """Put feedback on the log; an empty feedback_id is filled."""
+    async def record_feedback(self, feedback: FeedbackRecorded, *, traceparent: str = "") -> str:
+        """Put feedback on the log; an empty feedback_id is filled.
+
+        traceparent: the answer's, so that question, feedback and training are one trace.
+        """
         feedback.feedback_id = feedback.feedback_id or new_id("fbk")
         feedback.recorded_time.CopyFrom(timestamp())
-        return await self._publish(FEEDBACK_RECORDED, feedback.answer_id, feedback)
+        return await self._publish(FEEDBACK_RECORDED, feedback.answer_id, feedback, traceparent)
 
     async def generate(
         self, question: str, *, end_user_id: str = "", timeout: float = ANSWER_SECONDS
@@ -101,21 +106,27 @@ class Client:
 
     async def ask(self, question: str, *, end_user_id: str = "") -> Answer:
         """The whole answer at once."""
-        answer_id = release_id = ""
-        canary = False
+        started = GenerationStarted()
         async for response in self.generate(question, end_user_id=end_user_id):
             if response.HasField("started"):
-                answer_id = response.started.answer_id
-                release_id, canary = response.started.release_id, response.started.canary
+                started = response.started
             if response.HasField("completed"):
-                return Answer(answer_id, release_id, canary, response.completed)
+                return Answer(
+                    started.answer_id,
+                    started.release_id,
+                    started.canary,
+                    response.completed,
+                    started.traceparent,
+                )
         raise Fault(Reason.DEPENDENCY_UNAVAILABLE, detail="stream ended early")
 
-    async def _publish(self, topic: Topic[M], aggregate_id: str, message: M) -> str:
+    async def _publish(
+        self, topic: Topic[M], aggregate_id: str, message: M, traceparent: str = ""
+    ) -> str:
         event_id = new_id("evt")
         headers = event_headers(topic, event_id, "client", datetime.now(UTC))
         headers[TOKEN] = self.tokens("tidemill.events")
-        headers[TRACEPARENT] = new_traceparent()
+        headers[TRACEPARENT] = traceparent or new_traceparent()
         await send(self._producer, topic.name, f"{self.tenant_id}/{aggregate_id}", message, headers)
         return event_id
 

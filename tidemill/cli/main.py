@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from tidemill.cli import mesh_commands, use_commands, watch_commands
+from tidemill.cli import dlq_commands, mesh_commands, use_commands, watch_commands
 from tidemill.cli.demo.command import demo
 from tidemill.cli.trace_command import trace
 
@@ -45,6 +45,7 @@ def build() -> typer.Typer:
     )
     for command in commands:
         app.command()(command)
+    app.add_typer(dlq_commands.app, name="dlq")
     return app
 
 

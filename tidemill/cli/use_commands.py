@@ -190,19 +190,20 @@ def feedback(
     async def work() -> None:
         message = feedback_message(answer_id, thumb, correction, unanswerable, document, prefer)
         async with context.client() as client:
-            await check_answer(client, answer_id)
-            feedback_id = await client.record_feedback(message)
+            traceparent = await trace_of_answer(client, answer_id)
+            feedback_id = await client.record_feedback(message, traceparent=traceparent)
         context.output.document({"feedback_id": feedback_id, "answer_id": answer_id})
         context.output.line(f"Recorded {feedback_id}.")
 
     run(context, work())
 
 
-async def check_answer(client: Client, answer_id: str) -> None:
-    """An unknown answer is the caller's mistake: say so before anything is on the log."""
+async def trace_of_answer(client: Client, answer_id: str) -> str:
+    """The answer's trace. An unknown answer is told before anything is on the log."""
     stub = InferenceServiceStub(client.channels.to("inference"))
     request = GetAnswerRequest(answer_id=answer_id)
-    await call(stub.GetAnswer, request, token=client.token, timeout=RPC_SECONDS)
+    response = await call(stub.GetAnswer, request, token=client.token, timeout=RPC_SECONDS)
+    return str(response.traceparent)
 
 
 def feedback_message(

@@ -15,6 +15,7 @@ from tidemill.api.events.v1 import (
     RELEASE_STATE_CANARY,
     RELEASE_STATE_PROMOTED,
     RELEASE_STATE_REJECTED,
+    FeedbackRecorded,
 )
 from tidemill.api.monitor.v1 import MonitorServiceStub, SetBudgetRequest
 from tidemill.api.retriever.v1 import GetIndexRequest, RetrieverServiceStub
@@ -129,13 +130,16 @@ class Flow:
     async def _teach(self, pool: list[Asked]) -> str:
         known = {run.run_id for run in await list_runs(self._client)}
         events = honest_feedback(pool)
-        for event in events:
-            await self._client.record_feedback(event)
+        await self._send(pool, events)
         kinds = Counter(str(event.WhichOneof("signal")) for event in events)
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         self._output.note(f"  sent {len(events)} feedback events: {counted}")
         run = await wait_trained(self._client, known, self._output)
         return run.adapter
+
+    async def _send(self, asked: list[Asked], events: list[FeedbackRecorded]) -> None:
+        for item, event in zip(asked, events, strict=True):
+            await self._client.record_feedback(event, traceparent=item.answer.traceparent)
 
     async def _gate(self, adapter: str) -> ReleaseRecord:
         record = await wait_decided(self._client, adapter, self._output)
@@ -185,8 +189,7 @@ class Flow:
     async def _bad_candidate(self, pool: list[Asked]) -> None:
         known = {run.run_id for run in await list_runs(self._client)}
         events = scrambled_feedback(pool, self._report.seed)
-        for event in events:
-            await self._client.record_feedback(event)
+        await self._send(pool, events)
         self._output.note(f"  sent {len(events)} scrambled corrections")
         run = await wait_trained(self._client, known, self._output)
         record = await wait_decided(self._client, run.adapter, self._output)
