@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import for_code
 
 from tidemill.broker import BrokerSettings, GroupLimits
 
@@ -85,10 +86,19 @@ def settings(tmp_path: Path) -> BrokerSettings:
 
 
 class Clients:
-    """aiokafka clients that end with the test."""
+    """aiokafka clients that end with the test, or with the `async with` they are used in.
 
-    def __init__(self, stack: contextlib.AsyncExitStack) -> None:
-        self._stack = stack
+    They must end before their broker does: without one, aiokafka's stop waits for its timeout.
+    """
+
+    def __init__(self) -> None:
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> "Clients":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
     async def topic(
         self, bootstrap: str, name: str = "topic", partitions: int = 1, **configs: object
@@ -97,7 +107,10 @@ class Clients:
         admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
         await admin.start()
         try:
-            await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=texts)])
+            topic = NewTopic(name, partitions, 1, topic_configs=texts)
+            code = (await admin.create_topics([topic])).topic_errors[0][1]
+            if code:
+                raise for_code(code)
         finally:
             await admin.close()
         return name
@@ -143,8 +156,8 @@ class Clients:
 
 @pytest.fixture
 async def clients() -> AsyncIterator[Clients]:
-    async with contextlib.AsyncExitStack() as stack:
-        yield Clients(stack)
+    async with Clients() as all_clients:
+        yield all_clients
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ async def _can_commit(consumer: Any, offsets: Any) -> bool:
 
 @pytest.mark.parametrize("fsync", ["never", "always"])
 async def test_kill_9_under_load_loses_no_acked_record_and_doubles_none(
-    child: Callable[..., Any], clients: Any, fsync: str
+    child: Callable[..., Any], clients: Any, until: Any, fsync: str
 ) -> None:
     broker = child("--fsync", fsync)
     topic = await clients.topic(broker.bootstrap, partitions=2, segment_bytes=20_000)
@@ -139,15 +139,11 @@ async def test_kill_9_under_load_loses_no_acked_record_and_doubles_none(
     tasks = [asyncio.create_task(produce(p)) for p in producers for _ in range(10)]
     for _ in range(3):
         target = len(acked) + random.randrange(100, 300)
-        async with asyncio.timeout(20):
-            while len(acked) < target:
-                await asyncio.sleep(0.005)
+        await until(lambda: len(acked) >= target, 20)  # noqa: B023
         broker.kill()
         broker.start()
-    async with asyncio.timeout(20):
-        target = len(acked) + 50
-        while len(acked) < target:
-            await asyncio.sleep(0.005)
+    target = len(acked) + 50
+    await until(lambda: len(acked) >= target, 20)
     for task in tasks:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

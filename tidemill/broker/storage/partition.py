@@ -194,7 +194,7 @@ class Partition:
     def _first_has_expired(self, older_than_ms: int | None, keep_bytes: int | None) -> bool:
         first = self.segments[0]
         if not first.size:
-            return False
+            return len(self.segments) > 1
         if older_than_ms is not None and first.max_timestamp < older_than_ms:
             return True
         # By size the active segment stays, as in Apache Kafka.

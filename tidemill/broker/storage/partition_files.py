@@ -21,10 +21,12 @@ def open_partition(directory: Path, disk: Disk, now_ms: int) -> Partition:
     _remove_orphans(directory, bases)
     segments: list[Segment] = []
     producers = ProducerStates()
-    for base_offset in bases:
-        segment = Segment(directory, base_offset, disk)
-        is_active = base_offset == bases[-1]
-        producers = _load(segment, producers, is_active=is_active, now_ms=now_ms)
+    while bases:
+        segment = Segment(directory, bases.pop(0), disk)
+        sealed = seal.restore(segment) if bases else None
+        if sealed is None:
+            bases = sorted({*bases, *_scan(segment, producers, now_ms)})
+        producers = sealed or producers
         segments.append(segment)
     if not segments:
         segments.append(Segment(directory, 0, disk))
@@ -33,29 +35,19 @@ def open_partition(directory: Path, disk: Disk, now_ms: int) -> Partition:
     return Partition(directory, disk, segments, producers)
 
 
-def _load(
-    segment: Segment, producers: ProducerStates, *, is_active: bool, now_ms: int
-) -> ProducerStates:
-    if not is_active:
-        sealed = seal.restore(segment)
-        if sealed is not None:
-            return sealed
+def _scan(segment: Segment, producers: ProducerStates, now_ms: int) -> list[int]:
+    """Recovers one segment; returns the base offset of a segment that this split off, if any."""
     for header in segment.recover(segment.path.stat().st_size):
         producers.note(header, now_ms)
     damage = segment.cut_tail()
-    if damage is not None:
-        _report(segment, damage.size, damage.kept_as)
-    if not is_active:
-        segment.close()
-    return producers
-
-
-def _report(segment: Segment, size: int, kept_as: Path | None) -> None:
-    where = {"segment": str(segment.path), "next_offset": segment.next_offset, "bytes": size}
-    if kept_as is None:
+    if damage is None:
+        return []
+    where = {"segment": str(segment.path), "offset": segment.next_offset, "bytes": damage.size}
+    if damage.next_base_offset is None:
         _log.warning("torn_tail_cut", **where)
-    else:
-        _log.error("damaged_records_set_aside", kept_as=str(kept_as), **where)
+        return []
+    _log.error("damaged_records_set_aside", kept_as=str(damage.kept_as), **where)
+    return [damage.next_base_offset]
 
 
 def _remove_orphans(directory: Path, bases: list[int]) -> None:

@@ -15,11 +15,11 @@ LOG_SUFFIX = ".log"
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Bytes that recovery took out of a segment; `kept_as` is the file they were moved to."""
+    """Bytes that recovery took out of a segment; those of a torn write are not kept."""
 
-    position: int
     size: int
-    kept_as: Path | None
+    kept_as: Path | None = None
+    next_base_offset: int | None = None
 
 
 class Segment:
@@ -81,17 +81,17 @@ class Segment:
     def cut_tail(self) -> Damage | None:
         """After `recover`: removes what follows the intact part, and says what that was.
 
-        A torn last write was never acknowledged and is cut. Bytes with whole batches behind
-        them are damage: they are moved to a file beside the log, and nothing is served of it.
+        A torn last write was never acknowledged and is cut. Bytes with intact batches behind
+        them are damage: they are kept in a file beside the log for a person to look at, and
+        the batches behind them become a segment of their own.
         """
         end = os.fstat(self.descriptor).st_size
         if end == self.size:
             return None
-        kept_as = None
-        if scan.find_whole_batch(self.descriptor, self.size, end, self.next_offset) is not None:
-            kept_as = self.path.with_suffix(f".damaged-{self.next_offset}")
-            self._disk.replace(kept_as, os.pread(self.descriptor, end - self.size, self.size))
-        damage = Damage(self.size, end - self.size, kept_as)
+        intact = scan.find_whole_batch(self.descriptor, self.size, end, self.next_offset)
+        damage = Damage(end - self.size if intact is None else intact - self.size)
+        if intact is not None:
+            damage = self._set_aside(intact, end)
         self._disk.truncate(self.descriptor, self.size)
         return damage
 
@@ -135,6 +135,15 @@ class Segment:
         """Closes and removes the file."""
         self.close()
         self.path.unlink(missing_ok=True)
+
+    def _set_aside(self, intact: int, end: int) -> Damage:
+        header = BatchHeader.read(os.pread(self.descriptor, HEADER_SIZE, intact))
+        damaged = os.pread(self.descriptor, intact - self.size, self.size)
+        kept_as = self.path.with_suffix(f".damaged-{self.next_offset}")
+        self._disk.replace(kept_as, damaged)
+        following = self.path.with_name(f"{header.base_offset:020d}{LOG_SUFFIX}")
+        self._disk.replace(following, os.pread(self.descriptor, end - intact, intact))
+        return Damage(len(damaged), kept_as, header.base_offset)
 
     def _position_of(self, offset: int) -> int | None:
         start = self.index.position_before_offset(offset)

@@ -1,0 +1,220 @@
+"""The group state machine under any order of joins, syncs, heartbeats, leaves and silences."""
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from kio.schema.errors import ErrorCode
+
+from tidemill.broker.errors import RequestRefused
+from tidemill.broker.groups.group import Group
+from tidemill.broker.groups.member import GroupState, JoinAttempt, Joined, SyncAttempt, Synced
+from tidemill.broker.groups.records import group_record, restore_group
+
+SESSION, REBALANCE = 10.0, 30.0
+CLIENTS = st.integers(0, 4)
+
+
+class Client:
+    """A member as the protocol wants it: joins, syncs what it is given, joins again."""
+
+    def __init__(self, number: int) -> None:
+        self.name = f"client-{number}"
+        self.instance_id = f"instance-{number}" if number == 0 else None
+        self.member_id = ""
+        self.generation = -1
+        self.share: bytes | None = None
+        self.joined: Joined | None = None
+        self.waits_for: object | None = None
+
+
+class GroupMachine(RuleBasedStateMachine):
+    """Drives a group through time; invariants say what must hold after every step."""
+
+    @initialize(delay=st.sampled_from([0.0, 3.0]))
+    def begin(self, delay: float) -> None:
+        self.now = 0.0
+        self.ids = 0
+        self.group = self._new_group(delay)
+        self.delay = delay
+        self.clients = [Client(number) for number in range(5)]
+        self.tickets: dict[object, Client] = {}
+        self.highest_generation = 0
+        self.shares: dict[int, dict[str, bytes]] = {}
+
+    def _new_group(self, delay: float) -> Group:
+        return Group("g", initial_delay=delay, max_members=10, new_member_id=self._new_id)
+
+    def _new_id(self, prefix: str) -> str:
+        self.ids += 1
+        return f"{prefix}-{self.ids}"
+
+    def _settle(self) -> None:
+        for ticket, answer in self.group.take_answers():
+            client = self.tickets.pop(ticket)
+            if client.waits_for is not ticket:
+                continue
+            client.waits_for = None
+            if isinstance(answer, Joined):
+                self._on_joined(client, answer)
+            else:
+                self._on_synced(client, answer)
+
+    def _on_joined(self, client: Client, answer: Joined) -> None:
+        client.joined = client.share = None
+        if answer.error is ErrorCode.member_id_required:
+            client.member_id = answer.member_id
+        elif answer.error is ErrorCode.none:
+            client.member_id, client.generation = answer.member_id, answer.generation
+            client.joined = answer
+        elif answer.error in (ErrorCode.unknown_member_id, ErrorCode.fenced_instance_id):
+            client.member_id = ""
+
+    def _on_synced(self, client: Client, answer: Synced) -> None:
+        if answer.error is ErrorCode.none:
+            client.share = answer.assignment
+            given = self.shares.setdefault(client.generation, {})
+            assert given.get(client.member_id, answer.assignment) == answer.assignment
+            given[client.member_id] = answer.assignment
+
+    def _ticket(self, client: Client) -> object:
+        client.waits_for = ticket = object()
+        self.tickets[ticket] = client
+        return ticket
+
+    @rule(number=CLIENTS, protocols=st.sampled_from([("range",), ("range", "sticky")]))
+    def join(self, number: int, protocols: tuple[str, ...]) -> None:
+        client = self.clients[number]
+        attempt = JoinAttempt(
+            member_id=client.member_id,
+            instance_id=client.instance_id,
+            client_id=client.name,
+            client_host="host",
+            session_ms=int(SESSION * 1000),
+            rebalance_ms=int(REBALANCE * 1000),
+            protocol_type="consumer",
+            protocols=tuple((name, b"m") for name in protocols),
+            assigns_id=True,
+        )
+        self.group.join(self.now, attempt, self._ticket(client))
+        self._settle()
+
+    @rule(number=CLIENTS)
+    def sync(self, number: int) -> None:
+        client = self.clients[number]
+        if client.joined is None:
+            return
+        shares = {
+            member_id: f"{client.generation}/{member_id}".encode()
+            for member_id, _, _ in client.joined.members
+        }
+        attempt = SyncAttempt(
+            member_id=client.member_id,
+            instance_id=client.instance_id,
+            generation=client.generation,
+            assignments=shares,
+        )
+        self.group.sync(self.now, attempt, self._ticket(client))
+        self._settle()
+
+    @rule(number=CLIENTS)
+    def heartbeat(self, number: int) -> None:
+        client = self.clients[number]
+        self._try(
+            self.group.heartbeat,
+            self.now,
+            client.member_id,
+            client.instance_id,
+            client.generation,
+        )
+
+    @rule(number=CLIENTS)
+    def commit(self, number: int) -> None:
+        client = self.clients[number]
+        args = (self.now, client.member_id, client.instance_id, client.generation)
+        if self._try(self.group.check_commit, *args) and client.generation >= 0:
+            assert client.generation == self.group.generation
+            assert self.group.state is not GroupState.COMPLETING
+
+    @rule(number=CLIENTS)
+    def leave(self, number: int) -> None:
+        client = self.clients[number]
+        self._try(self.group.leave, self.now, client.member_id, client.instance_id)
+        client.member_id, client.joined, client.share = "", None, None
+
+    @rule(seconds=st.sampled_from([0.1, 2.0, 5.0, 11.0, 31.0]))
+    def wait(self, seconds: float) -> None:
+        end = self.now + seconds
+        deadline = self.group.next_deadline()
+        while deadline is not None and deadline <= end:
+            self.now = max(self.now, deadline)
+            self.group.tick(self.now)
+            self._settle()
+            deadline = self.group.next_deadline()
+        self.now = end
+        self.group.tick(self.now)
+        self._settle()
+
+    @rule()
+    def restart_the_broker(self) -> None:
+        if self.group.state not in (GroupState.STABLE, GroupState.EMPTY) or self.tickets:
+            return
+        record = group_record(self.group, 0)
+        self.group = self._new_group(self.delay)
+        restore_group(self.group, record, self.now)
+
+    def _try(self, call: Any, *args: Any) -> bool:
+        try:
+            call(*args)
+        except RequestRefused:
+            return False
+        finally:
+            self._settle()
+        return True
+
+    @invariant()
+    def generations_only_grow(self) -> None:
+        assert self.group.generation >= self.highest_generation
+        self.highest_generation = self.group.generation
+
+    @invariant()
+    def state_and_members_agree(self) -> None:
+        group = self.group
+        if group.state is GroupState.EMPTY:
+            assert not group.members
+        if group.state in (GroupState.STABLE, GroupState.COMPLETING):
+            assert group.roster.leader in group.members
+            assert group.protocol in {"range", "sticky"}
+        instances = [m.instance_id for m in group.members.values() if m.instance_id]
+        assert len(instances) == len(set(instances))
+
+    @invariant()
+    def nobody_waits_for_nothing(self) -> None:
+        waiting = {
+            ticket
+            for member in self.group.members.values()
+            for ticket in (member.join_ticket, member.sync_ticket)
+            if ticket is not None
+        }
+        assert waiting == set(self.tickets), "a request would never be answered"
+        if waiting or self.group.state is GroupState.PREPARING:
+            assert self.group.next_deadline() is not None, "no timer would ever move it on"
+
+    @invariant()
+    def a_stable_group_owes_no_answers(self) -> None:
+        if self.group.state is GroupState.STABLE:
+            assert not self.tickets
+
+    def teardown(self) -> None:
+        """Left alone, every group comes to rest: all members expire and it is empty."""
+        if not hasattr(self, "group"):
+            return
+        for _ in range(20):
+            self.wait(31.0)
+        assert self.group.state is GroupState.EMPTY
+        assert not self.tickets
+
+
+TestGroupMachine = GroupMachine.TestCase
+TestGroupMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
