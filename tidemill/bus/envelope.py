@@ -107,6 +107,9 @@ def decode(topic: Topic[M], record: Record) -> M:
 
 
 def decode_json(message: Message, value: bytes) -> None:
+    # The parser takes an empty list for an empty message.
+    if not value.lstrip().startswith(b"{"):
+        raise Fault(Reason.SCHEMA_INVALID, field="value")
     try:
         json_format.Parse(value, message)
     except Exception as error:  # whatever a parser says about a stranger's bytes, they are bad

@@ -1,0 +1,126 @@
+"""The relay keeps a key's order, survives failures, and deletes only what the broker has."""
+
+import asyncio
+
+import pytest
+
+from tidemill.bus.outbox import BATCH, Relay
+from tidemill.bus.tables import BusBase, OutboxRow
+from tidemill.db import Database
+from tidemill.faults import Fault, Reason
+
+
+class Broker:
+    """Takes rows and confirms them later, or refuses a topic."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.refused: set[str] = set()
+        self.unconfirmed: set[str] = set()
+
+    async def enqueue(self, row: OutboxRow) -> "asyncio.Future[object]":
+        if row.topic in self.refused:
+            raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker")
+        # A small record may find room where a large one waits.
+        await asyncio.sleep(0.001 if len(row.value or b"") > 10 else 0)
+        self.taken.append(row.position)
+        future = asyncio.get_running_loop().create_future()
+        if row.topic in self.unconfirmed:
+            future.set_exception(ConnectionError("lost"))
+        else:
+            future.set_result(None)
+        return future
+
+
+@pytest.fixture
+async def rows(database: Database) -> Database:
+    await database.create_tables(BusBase.metadata)
+    return database
+
+
+async def queue(database: Database, *topics: str, value: bytes = b"x") -> None:
+    async with database.transaction() as session:
+        for number, topic in enumerate(topics):
+            size = b"x" * 100 if number % 3 == 0 else value
+            session.add(OutboxRow(topic=topic, key=b"acme/a", value=size, headers="{}"))
+
+
+async def test_rows_leave_in_the_order_of_their_positions(rows: Database) -> None:
+    await queue(rows, *["a"] * 30)
+    broker = Broker()
+    assert await Relay(rows, broker.enqueue).move_batch() == 30
+    assert broker.taken == sorted(broker.taken)
+    assert await Relay(rows, broker.enqueue).depth() == 0
+
+
+async def test_a_failing_topic_does_not_hold_up_the_others(rows: Database) -> None:
+    await queue(rows, "bad", "good", "bad", "good")
+    broker = Broker()
+    broker.refused = {"bad"}
+    relay = Relay(rows, broker.enqueue)
+    with pytest.raises(Fault):
+        await relay.move_batch()
+    assert await relay.depth() == 2
+    broker.refused = set()
+    assert await relay.move_batch() == 2
+
+
+async def test_a_row_without_the_brokers_word_stays(rows: Database) -> None:
+    await queue(rows, "a", "lost")
+    broker = Broker()
+    broker.unconfirmed = {"lost"}
+    relay = Relay(rows, broker.enqueue)
+    with pytest.raises(Fault):
+        await relay.move_batch()
+    assert await relay.depth() == 1
+
+
+async def test_a_batch_is_bounded_by_count_and_by_bytes(
+    rows: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queue(rows, *["a"] * (BATCH + 1))
+    relay = Relay(rows, Broker().enqueue)
+    assert await relay.move_batch() == BATCH
+    assert await relay.move_batch() == 1
+    monkeypatch.setattr("tidemill.bus.outbox.BATCH_BYTES", 50)
+    await queue(rows, "a", "a", "a", value=b"y" * 30)
+    assert [await relay.move_batch() for _ in range(3)] == [1, 1, 1]
+
+
+async def test_closing_publishes_what_is_left_and_then_ends(rows: Database) -> None:
+    broker = Broker()
+    relay = Relay(rows, broker.enqueue)
+    running = asyncio.create_task(relay.run())
+    await queue(rows, *["a"] * 250)
+    relay.close()
+    async with asyncio.timeout(10):
+        await running
+    assert (len(broker.taken), await relay.depth()) == (250, 0)
+
+
+async def test_closing_ends_although_the_broker_is_away(rows: Database) -> None:
+    broker = Broker()
+    broker.refused = {"a"}
+    relay = Relay(rows, broker.enqueue)
+    await queue(rows, "a")
+    relay.close()
+    async with asyncio.timeout(10):
+        await relay.run()
+    assert await relay.depth() == 1
+
+
+async def test_the_relay_goes_on_after_the_broker_returns(rows: Database) -> None:
+    broker = Broker()
+    broker.refused = {"a"}
+    relay = Relay(rows, broker.enqueue)
+    await queue(rows, "a")
+    running = asyncio.create_task(relay.run())
+    await asyncio.sleep(0)
+    broker.refused = set()
+    relay.wake()
+    async with asyncio.timeout(10):
+        while await relay.depth():
+            relay.wake()
+            await asyncio.sleep(0.01)
+    relay.close()
+    await running
