@@ -35,7 +35,7 @@ class Recorder:
         self._bus = bus
         self._clock = clock
         self._observer = observer
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writing: dict[str, asyncio.Task[None]] = {}
 
     @asynccontextmanager
     async def recording(self, answer: Answer) -> AsyncIterator[None]:
@@ -47,7 +47,7 @@ class Recorder:
             await self._settle(answer)
             raise
         except (asyncio.CancelledError, GeneratorExit):
-            if not answer.recorded:
+            if not answer.recorded and answer.answer_id not in self._writing:
                 answer.cancel()
             await self._settle(answer)
             raise
@@ -62,7 +62,7 @@ class Recorder:
 
     async def close(self) -> None:
         """Waits for records under way."""
-        await asyncio.gather(*self._writing, return_exceptions=True)
+        await asyncio.gather(*self._writing.values(), return_exceptions=True)
 
     async def _settle(self, answer: Answer) -> None:
         try:
@@ -71,13 +71,15 @@ class Recorder:
             log.error("answer_not_recorded", reason=fault.reason.value)
 
     async def _write(self, answer: Answer) -> None:
+        """Waits for the one write of an answer; a caller that goes away leaves it running."""
         if answer.recorded:
             return
-        answer.duration_seconds = self._clock.monotonic() - answer.started_at
-        task = asyncio.create_task(self._record(answer))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
-        await asyncio.shield(task)
+        name = answer.answer_id
+        if name not in self._writing:
+            answer.duration_seconds = self._clock.monotonic() - answer.started_at
+            self._writing[name] = asyncio.create_task(self._record(answer))
+            self._writing[name].add_done_callback(lambda _: self._writing.pop(name))
+        await asyncio.shield(self._writing[name])
 
     async def _record(self, answer: Answer) -> None:
         self._observer.observe(answer)

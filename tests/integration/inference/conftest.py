@@ -18,7 +18,8 @@ from services.retriever.app import lifespan as retriever
 from tests.conftest import BrokerProcess, free_port_base
 from tests.integration.inference.mesh import Mesh, index_documents
 from tidemill.bus.admin import create_topics
-from tidemill.runtime import running
+from tidemill.modelserver.layout import locate
+from tidemill.runtime import Lifespan, Runtime, running
 from tidemill.settings import MeshSettings
 
 PREPARED = Path(os.environ.get("TIDEMILL_TEST_HOME", Path(__file__).parents[3] / ".tidemill"))
@@ -29,6 +30,7 @@ class Triton:
     """The supervised model server in a child process."""
 
     def __init__(self, home: Path, port: int) -> None:
+        self.home = home
         self.address = f"127.0.0.1:{port}"
         command = [sys.executable, "-m", "tidemill.modelserver", "--home", str(home)]
         with (home / "triton.err").open("w") as log:
@@ -63,7 +65,6 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
     for part in ("models", "tools"):
         (home / part).symlink_to((PREPARED / part).resolve())
     server = Triton(home, free_port_base())
-    server.home = home  # type: ignore[attr-defined]
     yield server
     server.stop()
 
@@ -74,13 +75,14 @@ async def mesh(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Asyn
     home = tmp_path_factory.mktemp("mesh")
     broker = BrokerProcess(home / "broker").start()
     await create_topics(broker.bootstrap)
-    repository = triton.home / "modelserver" / "repository"  # type: ignore[attr-defined]
-    os.environ["TIDEMILL_INFERENCE_MODEL_REPOSITORY"] = str(repository)
+    repository = locate(triton.home).repository
     settings = MeshSettings(
         home=home, port_base=free_port_base(), kafka=broker.bootstrap, triton=triton.address
     )
     async with AsyncExitStack() as stack:
         stack.callback(broker.stop)
+        environment = stack.enter_context(pytest.MonkeyPatch.context())
+        environment.setenv("TIDEMILL_INFERENCE_MODEL_REPOSITORY", str(repository))
         for name, lifespan in (("embedder", embedder), ("retriever", retriever)):
             await ready(stack, name, settings, lifespan)
         runtime = await ready(stack, "inference", settings, inference)
@@ -89,7 +91,10 @@ async def mesh(triton: Triton, tmp_path_factory: pytest.TempPathFactory) -> Asyn
         yield mesh
 
 
-async def ready(stack: AsyncExitStack, name, settings, lifespan):  # type: ignore[no-untyped-def]
+async def ready(
+    stack: AsyncExitStack, name: str, settings: MeshSettings, lifespan: Lifespan
+) -> Runtime:
+    """A service that serves and consumes until the stack unwinds."""
     runtime = await stack.enter_async_context(running(name, settings, lifespan))
     async with asyncio.timeout(30):
         await runtime.bus.ready()
