@@ -26,7 +26,7 @@ from tidemill.runtime import Runtime
 
 TENANT = "acme"
 BASE = "base"
-NEWS_SECONDS = 40.0
+NEWS_SECONDS = 100.0
 
 SAMPLES = [
     Sample(
@@ -65,6 +65,7 @@ class Mesh:
 
     skills: dict[str, Skill] = field(default_factory=lambda: {BASE: Skill(2)})
     asked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    refused: int = 0
     scopes: set[frozenset[str]] = field(default_factory=set)
     manifest: Callable[[], str] = lambda: "manifest-1"
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -91,6 +92,11 @@ class Mesh:
         await self.until(lambda: (release_id, state) in self.states())
         return self.changes[self.states().index((release_id, state))]
 
+    async def refuse(self) -> None:
+        async with self.news:
+            self.refused += 1
+            self.news.notify_all()
+
     async def tell(self, kept: list[Any], message: Any) -> None:
         async with self.news:
             kept.append(message)
@@ -112,6 +118,7 @@ class Inference(inference.InferenceServiceServicer):
         await self._mesh.gate.wait()
         skill = self._mesh.skills[request.release_id]
         if skill.fault:
+            await self._mesh.refuse()
             raise skill.fault
         self._mesh.asked[request.release_id, request.question] += 1
         async with self._mesh.news:
