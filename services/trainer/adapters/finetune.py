@@ -4,8 +4,14 @@
 
 The same plan gives the same adapter, byte for byte, however often the process was killed: the
 order of the steps is fixed by the seed, and a checkpoint holds everything else.
+
+Most of a prompt is passages, and most of the work of training on it would be their backward pass.
+So a prompt is cut in two: its head is read by a plain copy of the model with the adapter merged
+in, without gradients, and leaves its keys and values behind; gradients flow through the prompt's
+last tokens (the question) and the target alone. The decision record has the figures.
 """
 
+import copy
 import json
 import math
 import os
@@ -25,7 +31,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.trainer.adapters import run_folder
 from services.trainer.adapters.run_folder import Plan, Progress
-from services.trainer.domain.recipe import Recipe, Step, plan_steps
+from services.trainer.domain.recipe import Phase, Recipe, Step, plan_steps
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,8 @@ def finetune(folder: Path) -> None:
     pairs = tuple(i for i, example in enumerate(examples) if example.rejected)
     steps = plan_steps(recipe, len(examples), pairs)
 
-    # The model: a frozen base, and LoRA weights in float32 in its upper layers.
-    model = build_model(plan)
+    # The model: a frozen base with LoRA weights, and the copy that reads the prompts' heads.
+    model, reader = build_model(plan)
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
 
@@ -82,8 +88,8 @@ def finetune(folder: Path) -> None:
             raise Orphaned
         step = steps[position]
         if step.phase == "preference" and not reference:
-            reference = reference_margins(model, examples, steps, recipe)
-        loss = run_step(model, optimizer, weights, examples, step, reference, recipe)
+            reference = reference_margins(model, reader, examples, steps, recipe)
+        loss = run_step(model, reader, optimizer, examples, step, reference, recipe)
         history.append((step.phase, loss))
         run_folder.write_progress(folder, Progress(position + 1, len(steps), loss))
         if (position + 1) % recipe.checkpoint_steps == 0:
@@ -115,116 +121,137 @@ def encode(records: list[dict[str, str]], tokenizer: Any, recipe: Recipe) -> Ite
             yield Example(prompt, [*target, end], rejected)
 
 
-def build_model(plan: Plan) -> Any:
+def build_model(plan: Plan) -> tuple[Any, "Reader"]:
     """The base in the precision that this processor computes fast, with a fresh adapter."""
     fast_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     dtype = torch.bfloat16 if fast_bfloat16 else torch.float32
     base = AutoModelForCausalLM.from_pretrained(plan.base_folder, dtype=dtype)
-    base.config.use_cache = False
-    layers, recipe = base.config.num_hidden_layers, plan.recipe
+    plain = copy.deepcopy(base.model)
     config = LoraConfig(
-        r=recipe.rank,
-        lora_alpha=recipe.alpha,
-        target_modules=list(recipe.modules),
-        layers_to_transform=list(range(int(layers * recipe.frozen_share), layers)),
+        r=plan.recipe.rank,
+        lora_alpha=plan.recipe.alpha,
+        target_modules=list(plan.recipe.modules),
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
-        # Folders differ between machines; the adapter's hash must not.
-        base_model_name_or_path=plan.base_name,
     )
     model = get_peft_model(base, config)
     model.train()
-    return model
+    return model, Reader(model, plain)
+
+
+class Reader:
+    """A plain copy of the model that has the adapter merged in: faster than LoRA's side paths."""
+
+    def __init__(self, model: Any, plain: Any) -> None:
+        self._plain = plain.eval()
+        layers = dict(plain.named_modules())
+        tuned = model.base_model.model.model.named_modules()
+        self._pairs = [(lora, layers[name]) for name, lora in tuned if hasattr(lora, "lora_A")]
+
+    def merge(self) -> None:
+        """Take over the adapter as it is now. From the base each time: no error adds up."""
+        with torch.no_grad():
+            for lora, layer in self._pairs:
+                down, up = lora.lora_A["default"].weight, lora.lora_B["default"].weight
+                base = lora.base_layer.weight.float()  # (out, in) + (out, rank) x (rank, in)
+                layer.weight.copy_(torch.addmm(base, up, down, alpha=lora.scaling["default"]))
+
+    def read(self, tokens: list[int]) -> Any:
+        """Keys and values of the tokens, without gradients; None for no tokens."""
+        if not tokens:
+            return None
+        with torch.no_grad():
+            return self._plain(input_ids=torch.tensor([tokens]), use_cache=True).past_key_values
 
 
 def run_step(
     model: Any,
+    reader: Reader,
     optimizer: torch.optim.Optimizer,
-    weights: list[Any],
     examples: list[Example],
     step: Step,
     reference: dict[int, float],
     recipe: Recipe,
 ) -> float:
     """One optimizer step over the step's examples, one after the other; returns the loss."""
-    for group in optimizer.param_groups:
-        group["lr"] = step.learning_rate
-    batch = [(index, examples[index]) for index in step.examples]
-    targets = sum(len(example.target) for _, example in batch)
+    group = optimizer.param_groups[0]
+    group["lr"] = step.learning_rate
+    reader.merge()
+    targets = sum(len(examples[index].target) for index in step.examples)
     total = 0.0
-    for index, example in batch:
+    for index in step.examples:
+        chosen, rejected = logprobs(model, reader, examples[index], recipe, step.phase)
         if step.phase == "supervised":
-            loss = -target_logprobs(model, example).sum() / targets
+            loss = -chosen.sum() / targets
         else:
-            loss = preference_loss(model, example, reference[index], recipe) / len(batch)
+            margin = chosen.sum() - rejected.sum() - reference[index]
+            loss = preference_loss(chosen, margin, recipe) / len(step.examples)
         loss.backward()
         total += loss.item()
     if not math.isfinite(total):
         raise LossDiverged
-    torch.nn.utils.clip_grad_norm_(weights, recipe.max_gradient_norm)
+    torch.nn.utils.clip_grad_norm_(group["params"], recipe.max_gradient_norm)
     optimizer.step()
     optimizer.zero_grad()
     return total
 
 
-def target_logprobs(model: Any, example: Example) -> torch.Tensor:
-    """Log-probability of every target token: (C,)."""
-    tokens = torch.tensor([example.prompt + example.target[:-1]])  # (1, P + C - 1)
-    hidden = model.base_model.model.model(input_ids=tokens).last_hidden_state[0]
-    # Logits only where there is a label: the vocabulary is far wider than the model.
-    return token_logprobs(model, hidden[len(example.prompt) - 1 :], example.target)
+def logprobs(
+    model: Any, reader: Reader, example: Example, recipe: Recipe, phase: Phase
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities of the target tokens (C,) and of the rejected ones (R,).
 
-
-def pair_logprobs(model: Any, example: Example) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of the target (C,) and of the rejected tokens (R,), in one pass.
-
-    Both continue the same prompt: the rejected text gets the positions of the target and does not
-    see it, so the prompt, which is most of the work, is computed once.
+    The rejected text, wanted in the preference phase alone, continues the same prompt in the same
+    pass: it gets the positions of the target and does not see it.
     """
-    prompt, target, rejected = len(example.prompt), len(example.target), len(example.rejected)
-    tokens = torch.tensor([example.prompt + example.target + example.rejected])
-    length = tokens.shape[1]
-    places = [*range(prompt + target), *range(prompt, prompt + rejected)]
-    visible = torch.ones(length, length, dtype=torch.bool).tril()
-    visible[prompt + target :, prompt : prompt + target] = False
+    rejected = example.rejected if phase == "preference" else []
+    cut = max(0, len(example.prompt) - recipe.gradient_tokens)
+    head, tail = example.prompt[:cut], example.prompt[cut:]
+    first, other = len(tail), len(tail) + len(example.target)  # where the two texts start
+    tokens = tail + example.target + rejected
+    places = [*range(cut, cut + other), *range(cut + first, cut + first + len(rejected))]
+    visible = torch.ones(len(tokens), len(head) + len(tokens), dtype=torch.bool).tril(len(head))
+    visible[other:, len(head) + first : len(head) + other] = False
     hidden = model.base_model.model.model(
-        input_ids=tokens,
+        input_ids=torch.tensor([tokens]),
         position_ids=torch.tensor([places]),
         attention_mask=visible[None, None],
-    ).last_hidden_state[0]  # (P + C + R, width)
-    last = hidden[prompt - 1 : prompt]
-    chosen = hidden[prompt : prompt + target - 1]
-    other = hidden[prompt + target : -1]
+        past_key_values=reader.read(head),
+        use_cache=bool(head),
+    ).last_hidden_state[0]  # (T + C + R, width)
+    # Logits only where there is a label: the vocabulary is far wider than the model.
+    before = hidden[first - 1 : first]
+    chosen = torch.cat([before, hidden[first : other - 1]])
+    against = torch.cat([before, hidden[other:-1]]) if rejected else hidden[:0]
     return (
-        token_logprobs(model, torch.cat([last, chosen]), example.target),
-        token_logprobs(model, torch.cat([last, other]), example.rejected),
+        token_logprobs(model, chosen, example.target),
+        token_logprobs(model, against, rejected),
     )
 
 
 def token_logprobs(model: Any, hidden: torch.Tensor, labels: list[int]) -> torch.Tensor:
     """Log-probability of each label (N,) from the hidden states before them (N, width)."""
     logits = model.base_model.model.lm_head(hidden).float()  # (N, vocabulary)
-    return -nn.cross_entropy(logits, torch.tensor(labels), reduction="none")
+    return -nn.cross_entropy(logits, torch.tensor(labels, dtype=torch.long), reduction="none")
 
 
-def preference_loss(model: Any, example: Example, reference: float, recipe: Recipe) -> torch.Tensor:
+def preference_loss(chosen: torch.Tensor, margin: torch.Tensor, recipe: Recipe) -> torch.Tensor:
     """Direct preference optimisation against the supervised model, held to the target by its
     own likelihood: without that term both texts lose likelihood and the model falls apart."""
-    chosen, rejected = pair_logprobs(model, example)
-    margin = chosen.sum() - rejected.sum() - reference
     preference = -nn.logsigmoid(recipe.preference_beta * margin)
     return preference - recipe.preference_nll_weight * chosen.mean()
 
 
 def reference_margins(
-    model: Any, examples: list[Example], steps: tuple[Step, ...], recipe: Recipe
+    model: Any, reader: Reader, examples: list[Example], steps: tuple[Step, ...], recipe: Recipe
 ) -> dict[int, float]:
     """By how much the supervised model prefers each target already, by example."""
     wanted = {index for step in steps if step.phase == "preference" for index in step.examples}
     margins: dict[int, float] = {}
+    reader.merge()
     for index in sorted(wanted):
         with torch.no_grad():
-            chosen, rejected = pair_logprobs(model, examples[index])
+            chosen, rejected = logprobs(model, reader, examples[index], recipe, "preference")
         margins[index] = (chosen.sum() - rejected.sum()).item()
     return margins
 
@@ -264,10 +291,10 @@ def save_adapter(folder: Path, model: Any, plan: Plan) -> None:
     names in a set, whose order changes from process to process."""
     target = folder / run_folder.ADAPTER
     target.mkdir(exist_ok=True)
-    config = model.peft_config["default"].to_dict() | {"inference_mode": True}
-    plain = {
-        key: sorted(value) if isinstance(value, set) else value for key, value in config.items()
-    }
+    config = model.peft_config["default"].to_dict()
+    # The base's folder differs between machines; the adapter's hash must not.
+    config |= {"inference_mode": True, "base_model_name_or_path": plan.base_name}
+    plain = {name: sorted(v) if isinstance(v, set) else v for name, v in config.items()}
     text = json.dumps(plain, sort_keys=True, indent=1, default=str) + "\n"
     run_folder.write(target / "adapter_config.json", text.encode())
     weights = {name: value.contiguous() for name, value in get_peft_model_state_dict(model).items()}

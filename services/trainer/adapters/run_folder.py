@@ -97,7 +97,8 @@ def read_failure(folder: Path) -> Failure | None:
 
 
 def write_progress(folder: Path, progress: Progress) -> None:
-    write_json(folder / PROGRESS, asdict(progress))
+    """Not flushed to disk: losing it costs nothing, and a step should not wait for it."""
+    write(folder / PROGRESS, json.dumps(asdict(progress)).encode(), flush=False)
 
 
 def write_result(folder: Path, metrics: dict[str, float], history: Sequence[Any]) -> None:
@@ -116,11 +117,12 @@ def write_json(path: Path, value: object) -> None:
     write(path, json.dumps(value, sort_keys=True).encode())
 
 
-def write(path: Path, content: bytes) -> None:
-    """Replace a file in one step, on disk before it is visible."""
+def write(path: Path, content: bytes, flush: bool = True) -> None:
+    """Replace a file in one step, on disk before it is visible if it is to be flushed."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     with os.fdopen(handle, "wb") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        if flush:
+            file.flush()
+            os.fsync(file.fileno())
     Path(name).replace(path)

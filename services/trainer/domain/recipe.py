@@ -12,19 +12,27 @@ Phase = Literal["supervised", "preference"]
 class Recipe:
     """Numbers measured in docs/decisions/0007-training-recipe.md.
 
-    frozen_share: part of the layers, from the bottom, that get no adapter and no backward pass.
+    gradient_tokens: last tokens of a prompt that gradients flow through, beside the target.
     batch_size: examples a step, one at a time through the model (no padding, little memory).
     preference_steps: at most so many steps of direct preference optimisation at the end.
     """
 
     rank: int = 8
     alpha: float = 16.0
-    modules: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    frozen_share: float = 0.5
+    modules: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
+    gradient_tokens: int = 32
     learning_rate: float = 1e-3
     warmup_share: float = 0.1
     epochs: int = 1
-    batch_size: int = 8
+    batch_size: int = 4
     max_gradient_norm: float = 1.0
     max_prompt_tokens: int = 1024
     preference_steps: int = 2

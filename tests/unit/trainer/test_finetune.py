@@ -1,0 +1,182 @@
+"""The training loop on a tiny model: it learns, repeats itself exactly, and resumes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from services.trainer.adapters import finetune, run_folder
+from services.trainer.adapters.run_folder import Plan
+from services.trainer.domain.recipe import Recipe
+from tidemill.artifacts import manifest_of
+
+# PEFT asks transformers for a property that is called otherwise since 5.23.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+
+RECIPE = Recipe(
+    learning_rate=2e-2,
+    epochs=3,
+    batch_size=4,
+    gradient_tokens=3,
+    preference_steps=2,
+    preference_batch_size=3,
+    checkpoint_steps=2,
+    threads=1,
+)
+Examples = Callable[[int], str]
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the loop may catch it."""
+
+
+@pytest.fixture
+def plan(tiny_model: Path) -> Callable[..., Plan]:
+    def make(recipe: Recipe = RECIPE) -> Plan:
+        return Plan("run-1", "harbor-v1", str(tiny_model), "tiny", "0", "hash", "", recipe)
+
+    return make
+
+
+def run(folder: Path, plan: Plan, examples: str) -> Path:
+    if not (folder / run_folder.PLAN).exists():
+        run_folder.write_plan(folder, plan, examples)
+    finetune.finetune(folder)
+    return folder
+
+
+def run_killed_at(step: int, folder: Path, plan: Plan, examples: str) -> None:
+    """Run until that many steps are done, then die before anything else happens."""
+    with pytest.MonkeyPatch.context() as patch:
+        write = run_folder.write_progress
+
+        def dying(place: Path, progress: run_folder.Progress) -> None:
+            write(place, progress)
+            if progress.steps_done == step:
+                raise Killed
+
+        patch.setattr(run_folder, "write_progress", dying)
+        with pytest.raises(Killed):
+            run(folder, plan, examples)
+
+
+def result_of(folder: Path) -> run_folder.Result:
+    result = run_folder.read_result(folder)
+    assert result
+    return result
+
+
+def adapter_of(folder: Path) -> bytes:
+    return manifest_of(folder / run_folder.ADAPTER)
+
+
+def test_the_loss_falls(tmp_path: Path, plan: Callable[..., Plan], examples: Examples) -> None:
+    metrics = result_of(run(tmp_path, plan(), examples(12))).metrics
+    assert metrics["train/loss_last"] < metrics["train/loss_first"] - 0.2
+    assert metrics["train/examples"] == 12
+    assert metrics["train/pairs"] == 4
+
+
+def test_the_same_plan_gives_the_same_adapter(
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples
+) -> None:
+    one, two = (run(tmp_path / name, plan(), examples(12)) for name in ("one", "two"))
+    assert adapter_of(one) == adapter_of(two)
+
+
+# Before the first checkpoint, between two, and within the preference steps (9 and 10 of 11).
+@pytest.mark.parametrize("step", [1, 5, 9, 10])
+def test_a_killed_run_resumes_to_the_same_adapter(
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples, step: int
+) -> None:
+    whole = run(tmp_path / "whole", plan(), examples(12))
+    killed = tmp_path / "killed"
+    run_killed_at(step, killed, plan(), examples(12))
+    assert run_folder.read_result(killed) is None
+    run(killed, plan(), examples(12))
+    assert adapter_of(killed) == adapter_of(whole)
+    assert result_of(killed).history == result_of(whole).history
+
+
+def test_another_seed_gives_another_adapter(
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples
+) -> None:
+    other = plan(Recipe(**(vars(RECIPE) | {"seed": 7})))
+    one, two = run(tmp_path / "1", plan(), examples(12)), run(tmp_path / "2", other, examples(12))
+    assert adapter_of(one) != adapter_of(two)
+
+
+def test_the_adapter_is_peft_safetensors_without_paths_of_this_machine(
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples, tiny_model: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    folder = run(tmp_path, plan(), examples(8)) / run_folder.ADAPTER
+    config = (folder / "adapter_config.json").read_text()
+    assert str(tiny_model) not in config
+    assert json.loads(config)["base_model_name_or_path"] == "tiny"
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    tokens = torch.tensor([[2, 3, 4]])
+    before = base(tokens).logits
+    tuned = PeftModel.from_pretrained(base, folder)
+    assert not torch.allclose(tuned(tokens).logits, before)
+
+
+def test_a_pair_in_one_pass_scores_as_two_separate_texts(plan: Callable[..., Plan]) -> None:
+    model, reader = finetune.build_model(plan())
+    pair = finetune.Example([2, 3, 4, 5, 6], [6, 7, 1], [8, 9, 10, 1])
+    other = finetune.Example(pair.prompt, pair.rejected, [])
+    chosen, rejected = finetune.logprobs(model, reader, pair, RECIPE, "preference")
+    alone, nothing = finetune.logprobs(model, reader, pair, RECIPE, "supervised")
+    against, _ = finetune.logprobs(model, reader, other, RECIPE, "supervised")
+    assert torch.allclose(chosen, alone, atol=1e-5)
+    assert torch.allclose(rejected, against, atol=1e-5)
+    assert len(nothing) == 0
+
+
+@pytest.mark.parametrize("gradient_tokens", [1, 3, 5, 99])
+def test_the_cut_through_the_prompt_does_not_change_the_score(
+    plan: Callable[..., Plan], gradient_tokens: int
+) -> None:
+    model, reader = finetune.build_model(plan())
+    with torch.no_grad():  # an adapter that does something, merged into the reader
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.02)
+    reader.merge()
+    example = finetune.Example([2, 3, 4, 5, 6], [6, 7, 1], [])
+    cut = Recipe(gradient_tokens=gradient_tokens)
+    scored, _ = finetune.logprobs(model, reader, example, cut, "supervised")
+    logits = model(torch.tensor([example.prompt + example.target])).logits[0].log_softmax(-1)
+    plain = torch.stack([logits[4 + place, token] for place, token in enumerate([6, 7, 1])])
+    assert torch.allclose(scored, plain, atol=1e-4)
+
+
+def test_preference_steps_widen_the_margin(
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples
+) -> None:
+    changes = {"preference_steps": 6, "preference_learning_rate": 5e-3, "epochs": 1}
+    recipe = Recipe(**(vars(RECIPE) | changes))
+    history = result_of(run(tmp_path, plan(recipe), examples(12))).history
+    losses = [loss for phase, loss in history if phase == "preference"]
+    assert len(losses) == 2  # four pairs in batches of three
+    assert losses[-1] < losses[0]
+
+
+def test_a_prompt_over_the_limit_is_left_out_and_an_empty_rest_is_refused(
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples
+) -> None:
+    short = plan(Recipe(**(vars(RECIPE) | {"max_prompt_tokens": 2})))
+    with pytest.raises(finetune.NothingToLearn):
+        run(tmp_path, short, examples(4))
+
+
+def test_a_diverged_loss_ends_the_run(
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples
+) -> None:
+    wild = plan(Recipe(**(vars(RECIPE) | {"alpha": float("inf")})))
+    with pytest.raises(finetune.LossDiverged):
+        run(tmp_path, wild, examples(4))
