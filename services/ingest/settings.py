@@ -16,7 +16,7 @@ class IngestSettings(BaseSettings):
     """What a DOCX may unpack to."""
     reading_cpu_seconds: int = 30
     """Processor time for one document; a document that needs more is refused."""
-    reading_wall_seconds: float = 120.0
+    reading_wall_seconds: float = 240.0
     """Wall time for one document; one that needs more is tried again."""
     reading_memory_bytes: int = 1024 * 1024 * 1024
     """Address space of the process that reads."""

@@ -48,6 +48,11 @@ class DocumentRow(Base):
     def standing(self) -> Standing:
         return Standing(self.version, self.content_hash, self.submitted_time, self.withdrawn_time)
 
+    @property
+    def known(self) -> bool:
+        """False while only the index spoke of it, as when these rows are built again."""
+        return self.version > 0 or bool(self.rejection_reason) or self.withdrawn_time is not None
+
 
 class VersionRow(Base):
     """Lineage: which event made which version, and of what."""

@@ -18,6 +18,8 @@ MEDIA_TYPES = TEXT_TYPES | {PDF, DOCX}
 MAX_TITLE = 500
 MAX_SOURCE_URI = 2_000
 _DOCUMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,255}")
+# Python calls these encodings; no document is written in them.
+_NO_CHARSETS = frozenset({"unicode-escape", "raw-unicode-escape", "idna", "punycode", "undefined"})
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([A-Za-z0-9._:-]{1,40})\"?", re.IGNORECASE)
 
 
@@ -43,8 +45,11 @@ def parse_media_type(value: str) -> MediaType:
 
 def _is_text_encoding(charset: str) -> bool:
     try:
-        b"".decode(charset)
-        return codecs.lookup(charset).name != "unicode_escape"
+        # An empty string would be decoded without a look at the codec.
+        b"x".decode(charset)
+        return codecs.lookup(charset).name not in _NO_CHARSETS
+    except UnicodeError:
+        return True
     except LookupError:
         return False
 

@@ -107,7 +107,7 @@ async def get_document(bus: Bus, tenant_id: str, document_id: str) -> DocumentRo
     """Fault(DOCUMENT_NOT_FOUND) when the tenant has no such document."""
     async with bus.database.session() as session:
         row = await find_document(session, tenant_id, document_id)
-    if row is None:
+    if row is None or not row.known:
         raise Fault(Reason.DOCUMENT_NOT_FOUND)
     return row
 

@@ -45,11 +45,16 @@ def text_of(fragment: str) -> str:
 
 def _main_part(text: str) -> LexborNode | None:
     tree = LexborHTMLParser(text)
-    tree.strip_tags(_BOILERPLATE.split(", "))
+    _remove(tree, _BOILERPLATE)
     main = tree.css_first("main") or tree.css_first("article")
-    if main is None and tree.body is not None:
-        tree.strip_tags(["body > header"])
+    if main is None:
+        _remove(tree, "body > header")
     return main or tree.body
+
+
+def _remove(tree: LexborHTMLParser, selector: str) -> None:
+    for node in tree.css(selector):
+        node.remove(recursive=True)
 
 
 class _Walk:
