@@ -11,16 +11,12 @@ import structlog
 
 from tidemill.modelserver import layout as layouts
 from tidemill.modelserver import process as processes
-from tidemill.modelserver.client import EMBEDDER, LLM, ModelServer
-from tidemill.modelserver.errors import ModelServerError, ModelServerUnavailable
+from tidemill.modelserver.client import ModelServer
+from tidemill.modelserver.errors import ModelServerError
 from tidemill.modelserver.install import Installation
-from tidemill.modelserver.process import Ports, TritonProcess
+from tidemill.modelserver.process import Ports
+from tidemill.modelserver.watch import Watch, first
 
-MODELS = (EMBEDDER, LLM)
-LOAD_TIMEOUT_S = 180.0
-CANARY_TIMEOUT_S = 60.0
-CANARY_EVERY_S = 15.0
-LOOK_EVERY_S = 0.5
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 # A server that ran this long had started well: its next crash begins a new count.
 HEALTHY_AFTER_S = 60.0
@@ -74,66 +70,11 @@ class Supervisor:
         log.info("triton_started", pid=triton.pid, grpc_port=self.ports.grpc)
         try:
             async with ModelServer(f"127.0.0.1:{self.ports.grpc}", admin_token=token) as client:
-                watch = _Watch(triton, client)
-                work = asyncio.create_task(watch.serve(ready))
-                await _first(work, triton.wait(), stopping.wait())
+                watch = Watch(triton, client, ready)
+                await first(watch.serve(), triton.wait(), stopping.wait())
         finally:
             await triton.stop()
             log.info("triton_stopped", exit_code=triton.exit_code)
-
-
-@dataclass
-class _Watch:
-    """Looks after the models of one running server."""
-
-    triton: TritonProcess
-    client: ModelServer
-
-    async def serve(self, ready: Callable[[], None]) -> None:
-        """Loads and proves both models, then replaces any that dies or stops answering."""
-        await self._wait_live()
-        for model in MODELS:
-            await self.client.load(model, timeout=LOAD_TIMEOUT_S)
-        for model in MODELS:
-            await self._prove(model)
-        ready()
-        known = self.triton.stubs()
-        log.info("models_ready", stubs=known)
-        canary = asyncio.get_running_loop().time() + CANARY_EVERY_S
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            for model in MODELS:
-                if model not in self.triton.stubs():
-                    await self._replace(model, "stub_died", ready)
-            if asyncio.get_running_loop().time() > canary:
-                await self._canary(ready)
-                canary = asyncio.get_running_loop().time() + CANARY_EVERY_S
-
-    async def _wait_live(self) -> None:
-        """The gRPC port opens within a second or two of the start."""
-        for _ in range(60):
-            if await self.client.live(timeout=10.0):
-                return
-            await asyncio.sleep(0.25)
-        raise ModelServerUnavailable("NOT_LIVE")
-
-    async def _prove(self, model: str) -> None:
-        if not await self.client.ready(model, timeout=CANARY_TIMEOUT_S):
-            raise ModelServerUnavailable("CANARY_FAILED")
-
-    async def _canary(self, ready: Callable[[], None]) -> None:
-        for model in MODELS:
-            if not await self.client.ready(model, timeout=CANARY_TIMEOUT_S):
-                await self._replace(model, "canary_failed", ready)
-
-    async def _replace(self, model: str, reason: str, ready: Callable[[], None]) -> None:
-        """Triton never restarts a dead stub; unloading and loading at once does."""
-        log.error("model_lost", model=model, reason=reason)
-        await self.client.unload(model)
-        await self.client.load(model, timeout=LOAD_TIMEOUT_S)
-        await self._prove(model)
-        log.info("model_recovered", model=model)
-        ready()
 
 
 def choose_ports(grpc: int, http: int, metrics: int) -> Ports:
@@ -154,19 +95,6 @@ def _hold(port: int) -> socket.socket:
         held.close()
         raise PortInUse(f"port {port} of 127.0.0.1 is taken") from error
     return held
-
-
-async def _first(*waits: object) -> None:
-    """Waits for the first to end and cancels the others; its error, if any, is raised."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]  # type: ignore[call-overload]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:

@@ -161,6 +161,18 @@ def test_adapters_beyond_plain_lora_are_refused(
         open_tiny(tiny_model).add_adapter("a", folder)
 
 
+def test_damaged_adapter_files_are_refused(
+    tiny_model: Path, tiny_adapter: Path, tmp_path: Path
+) -> None:
+    from cpu_engine.adapters import InvalidAdapter
+
+    folder = tmp_path / "adapter"
+    shutil.copytree(tiny_adapter, folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"not a tensor file")
+    with pytest.raises(InvalidAdapter):
+        open_tiny(tiny_model).add_adapter("a", folder)
+
+
 def test_an_unknown_architecture_is_left_to_the_general_engine(
     tiny_model: Path, tmp_path: Path
 ) -> None:

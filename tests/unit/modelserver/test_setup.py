@@ -63,9 +63,14 @@ def test_a_setting_that_names_no_model_is_refused(tmp_path: Path) -> None:
 
 def test_an_interrupted_set_up_leaves_nothing_behind(tmp_path: Path) -> None:
     target = tmp_path / "models" / "m"
-    with pytest.raises(KeyboardInterrupt), staged(target) as folder:
-        (folder / "half").write_text("x")
-        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with staged(target) as folder:
+            (folder / "half").write_text("x")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert not list(target.parent.iterdir())
 
 

@@ -1,158 +1,28 @@
 """Stands in for Triton's vLLM backend on CPUs: same files, tensors, errors and metrics."""
 
-import json
-import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 import triton_python_backend_utils as pb_utils
-from contract import GenerationRequest, InvalidTensors, declare, failure, read, response
-from cpu_engine.adapters import InvalidAdapter
-from cpu_engine.engine import end_tokens, open_engine
-from cpu_engine.sampling import InvalidSampling
-from cpu_engine.scheduler import Completion, Limits, PromptTooLong, QueueFull, Scheduler
-from cpu_engine.text import load_tokenizer
-from metrics import Metrics
-
-FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
-STOP_TIMEOUT_S = 5.0
-
-
-class UnknownAdapter(Exception):
-    """The request names an adapter that multi_lora.json does not; worded as vLLM does."""
+from tensors import declare
 
 
 class TritonPythonModel:
-    """Reads model.json and multi_lora.json, runs the scheduler, speaks the vLLM contract."""
+    """What Triton calls. The engine is imported late: Triton asks for the config in a process
+    of its own, which must not load a tensor library for that."""
 
     @classmethod
     def auto_complete_config(cls, config: Any) -> Any:
         return declare(config)
 
     def initialize(self, args: dict[str, str]) -> None:
-        self.folder = Path(pb_utils.get_model_dir())
-        arguments = json.loads((self.folder / "model.json").read_text())
-        torch.set_num_threads(int(os.environ.get("TIDEMILL_LLM_THREADS", "0")) or _processors())
-        weights = Path(arguments["model"])
-        dtype = getattr(torch, arguments.get("dtype", "float32"))
-        cached = 4096 if arguments.get("enable_prefix_caching", True) else 0
-        self.engine = open_engine(weights, dtype, cached)
-        self.adapters: dict[str, str] = {}
-        self.adapter_lock = threading.Lock()
-        self.lora = str(arguments.get("enable_lora", "false")).lower() == "true"
-        self._read_adapters()
-        self.metrics = Metrics(args["model_name"], args["model_version"])
-        self.scheduler = Scheduler(
-            self.engine,
-            load_tokenizer(weights),
-            end_tokens(weights),
-            _limits(arguments),
-            self._completion_ended,
-            pb_utils.Logger.log_error,
-        )
-        self.scheduler.start()
+        from service import Service
+
+        self.service = Service(Path(pb_utils.get_model_dir()), args)
 
     def execute(self, requests: Sequence[Any]) -> None:
-        for request in requests:
-            sender = request.get_response_sender()
-            try:
-                self._submit(request, sender)
-            except QueueFull as error:
-                sender.send(failure(str(error), pb_utils.TritonError.UNAVAILABLE), FINAL)
-            except (
-                InvalidTensors,
-                InvalidSampling,
-                PromptTooLong,
-                UnknownAdapter,
-                InvalidAdapter,
-            ) as error:
-                sender.send(failure(str(error), pb_utils.TritonError.INVALID_ARG), FINAL)
-        self.metrics.load(*self.scheduler.load)
+        self.service.execute(requests)
 
     def finalize(self) -> None:
-        self.scheduler.stop(STOP_TIMEOUT_S)
-
-    def _completion_ended(self, completion: Completion) -> None:
-        self.metrics.ended(completion)
-        self.metrics.load(*self.scheduler.load)
-
-    def _submit(self, request: Any, sender: Any) -> None:
-        asked = read(request)
-        if asked.adapter is not None:
-            self._require(asked.adapter)
-        self.scheduler.submit(
-            asked.prompt, asked.params, asked.adapter, ResponseSink(asked, sender)
-        )
-
-    def _require(self, adapter: str) -> None:
-        if not self.lora:
-            raise UnknownAdapter("LoRA feature is not enabled.")
-        if adapter not in self.adapters:
-            self._read_adapters()
-        if adapter not in self.adapters:
-            names = list(self.adapters)
-            raise UnknownAdapter(f"LoRA {adapter} is not supported, we currently support {names}")
-
-    def _read_adapters(self) -> None:
-        """Loads what multi_lora.json names and memory lacks; names never change meaning."""
-        path = self.folder / "multi_lora.json"
-        if not self.lora or not path.exists():
-            return
-        with self.adapter_lock:
-            for name, folder in json.loads(path.read_text()).items():
-                if name in self.adapters:
-                    continue
-                try:
-                    self.engine.add_adapter(name, Path(folder))
-                except InvalidAdapter as error:
-                    # One damaged adapter must not keep the model or the others from serving.
-                    pb_utils.Logger.log_error(f"adapter {name}: {error}")
-                    continue
-                self.adapters[name] = folder
-
-
-class ResponseSink:
-    """Sends one completion's pieces as Triton responses."""
-
-    def __init__(self, asked: GenerationRequest, sender: Any) -> None:
-        self._asked = asked
-        self._sender = sender
-        self._whole = asked.prompt if asked.prepend else ""
-        self._tokens = 0
-
-    def cancelled(self) -> bool:
-        return bool(self._sender.is_cancelled())
-
-    def delta(self, text: str, prompt_tokens: int, tokens: int, finish: str | None) -> None:
-        if not self._asked.stream:
-            self._whole += text
-            self._tokens += tokens
-            if finish is None:
-                return
-            text, tokens = self._whole, self._tokens
-        self._sender.send(
-            response(self._asked, text, finish, prompt_tokens, tokens),
-            FINAL if finish else 0,
-        )
-
-    def fail(self, reason: str, *, cancelled: bool = False) -> None:
-        kinds = pb_utils.TritonError
-        code = kinds.CANCELLED if cancelled else kinds.INTERNAL
-        self._sender.send(failure(reason, code), FINAL)
-
-
-def _limits(arguments: dict[str, Any]) -> Limits:
-    running = int(arguments.get("max_num_seqs", 8))
-    return Limits(
-        running=running,
-        waiting=int(os.environ.get("TIDEMILL_LLM_QUEUE", "64")),
-        step_tokens=int(arguments.get("max_num_batched_tokens", 192)),
-        length=int(arguments.get("max_model_len", 2048)),
-    )
-
-
-def _processors() -> int:
-    return min(4, len(os.sched_getaffinity(0)))
+        self.service.close()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 # Which module of the checkpoint lands in which fused projection, in column order.
@@ -50,7 +50,7 @@ def load(folder: Path, layers: int, widths: Mapping[str, int], dtype: torch.dtyp
     try:
         config = json.loads((folder / "adapter_config.json").read_text())
         tensors = _tensors(folder / "adapter_model.safetensors")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InvalidAdapter("adapter files are missing or unreadable") from error
     _check(config, tensors)
     scale = _scale(config)

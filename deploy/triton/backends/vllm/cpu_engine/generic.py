@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from cpu_engine.adapters import InvalidAdapter
@@ -29,7 +30,7 @@ class TransformersEngine:
                 self._tuned = PeftModel.from_pretrained(self._model, folder, adapter_name=name)
             else:
                 self._tuned.load_adapter(folder, adapter_name=name)
-        except (OSError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise InvalidAdapter("PEFT cannot load the adapter") from error
         self._tuned.eval()
 

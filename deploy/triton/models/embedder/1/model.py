@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as pb_utils
-from tokenizers import Tokenizer
 
 
 class TritonPythonModel:
     """Texts (n, 1) in, float32 vectors (n, dimensions) out; requests are run as one batch."""
 
     def initialize(self, args: dict[str, str]) -> None:
+        from tokenizers import Tokenizer
+
         parameters = json.loads(args["model_config"])["parameters"]
         folder = Path(parameters["model"]["string_value"])
         facts = json.loads((folder / "embedder.json").read_text())
@@ -48,6 +48,8 @@ class TritonPythonModel:
 
 
 def _session(folder: Path, threads: int) -> Any:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # Spinning threads would starve the other processes of a small machine.
