@@ -17,20 +17,14 @@ from tidemill.bus.tables import BusBase, OutboxRow
 from tidemill.clock import SystemClock
 from tidemill.db import Database, open_database
 from tidemill.faults import Fault
-from tidemill.security.keys import load_or_create_key
-from tidemill.security.tokens import Identity
 
 FACTS = ledger.ChangeFacts(at=1_000.0, canary_share=0.25)
 
 
 @asynccontextmanager
-async def unit_on(database: Database, folder: Path) -> AsyncIterator[Unit]:
-    clock = SystemClock()
-    identity = Identity(load_or_create_key(folder / "keys"), "test", clock)
+async def unit_on(database: Database) -> AsyncIterator[Unit]:
     async with database.transaction() as session:
-        yield Unit(
-            session=session, source="evaluator", tenant_id="acme", clock=clock, identity=identity
-        )
+        yield Unit(session=session, source="evaluator", tenant_id="acme", clock=SystemClock())
 
 
 @pytest.fixture
@@ -41,10 +35,10 @@ async def database(tmp_path: Path) -> AsyncIterator[Database]:
         yield opened
 
 
-async def with_canary(database: Database, folder: Path) -> Ledger:
+async def with_canary(database: Database) -> Ledger:
     """A ledger with a release in force and a canary."""
     held = Ledger()
-    async with unit_on(database, folder) as unit:
+    async with unit_on(database) as unit:
         for name, parent in (("base", ""), ("rel_1", "base")):
             release = events.Release(release_id=name, tenant_id="acme", parent_release_id=parent)
             await ledger.add_release(unit, release)
@@ -61,38 +55,34 @@ async def with_canary(database: Database, folder: Path) -> Ledger:
 
 async def changes_told(database: Database) -> list[events.ReleaseChanged]:
     async with database.session() as session:
-        rows = await session.scalars(select(OutboxRow).order_by(OutboxRow.id))
+        rows = await session.scalars(select(OutboxRow).order_by(OutboxRow.position))
         return [events.ReleaseChanged.FromString(row.value) for row in rows]
 
 
-async def test_the_rows_give_the_ledger_back(database: Database, tmp_path: Path) -> None:
-    held = await with_canary(database, tmp_path)
+async def test_the_rows_give_the_ledger_back(database: Database) -> None:
+    held = await with_canary(database)
     async with database.session() as session:
         read = await ledger.read_ledger(session, "acme")
         assert await ledger.read_ledger(session, "other") == Ledger(0, {})
     assert (read.epoch, dict(read.entries)) == (held.epoch, dict(held.entries))
 
 
-async def test_events_carry_state_epoch_and_canary_share(
-    database: Database, tmp_path: Path
-) -> None:
-    await with_canary(database, tmp_path)
+async def test_events_carry_state_epoch_and_canary_share(database: Database) -> None:
+    await with_canary(database)
     told = await changes_told(database)
     assert [change.epoch for change in told] == [1, 2, 3]
     assert [change.canary_share for change in told] == [0.0, 0.0, 0.25]
     assert told[2].release.parent_release_id == "base"
 
 
-async def test_two_deciders_of_one_epoch_make_one_decision(
-    database: Database, tmp_path: Path
-) -> None:
-    held = await with_canary(database, tmp_path)
+async def test_two_deciders_of_one_epoch_make_one_decision(database: Database) -> None:
+    held = await with_canary(database)
     promotion = releases.promote(held, "rel_1", ())
     rollback = releases.roll_back(held, "rel_1", ("CANARY_ERRORS",))
-    async with unit_on(database, tmp_path) as unit:
+    async with unit_on(database) as unit:
         await ledger.write_changes(unit, held, promotion, FACTS)
     with pytest.raises(Fault):
-        async with unit_on(database, tmp_path) as unit:
+        async with unit_on(database) as unit:
             await ledger.write_changes(unit, held, rollback, FACTS)
     async with database.session() as session:
         now = await ledger.read_ledger(session, "acme")
@@ -102,13 +92,11 @@ async def test_two_deciders_of_one_epoch_make_one_decision(
     assert [change.epoch for change in await changes_told(database)] == [1, 2, 3, 4, 5]
 
 
-async def test_a_transaction_that_fails_leaves_neither_row_nor_event(
-    database: Database, tmp_path: Path
-) -> None:
-    held = await with_canary(database, tmp_path)
+async def test_a_transaction_that_fails_leaves_neither_row_nor_event(database: Database) -> None:
+    held = await with_canary(database)
 
     async def promote_and_fail() -> None:
-        async with unit_on(database, tmp_path) as unit:
+        async with unit_on(database) as unit:
             await ledger.write_changes(unit, held, releases.promote(held, "rel_1", ()), FACTS)
             raise RuntimeError
 
