@@ -63,12 +63,12 @@ def read_body(frame: bytes, header: RequestHeader) -> Any:
 
     Raises MalformedRequest when the bytes do not follow the schema.
     """
-    schema = load_request_schema(header.api_key, header.version)
+    flexible, read = _request_reader(header.api_key, header.version)
     position = header.body_at
-    if schema.__flexible__:
+    if flexible:
         position = _skip_tags(frame, position)
     try:
-        body, _ = _reader(schema)(frame, position)
+        body, _ = read(frame, position)
     except (SerialError, KeyError, ValueError, TypeError, OverflowError, IndexError):
         raise MalformedRequest("BODY_NOT_DECODABLE") from None
     return body
@@ -92,8 +92,9 @@ def milliseconds(duration: timedelta) -> int:
 
 
 @cache
-def _reader(schema: Any) -> Any:
-    return entity_reader(schema)
+def _request_reader(api_key: int, version: int) -> tuple[bool, Any]:
+    schema = load_request_schema(api_key, version)
+    return schema.__flexible__, entity_reader(schema)
 
 
 @cache
