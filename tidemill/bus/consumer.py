@@ -100,7 +100,7 @@ class Consumer(Generic[M]):
         sender = self._sender(record)
         claim = self._claim(record, sender)
         async with self.database.session() as session:
-            if await inbox.is_done(session, claim):
+            if inbox.is_done(await inbox.find(session, claim), claim):
                 return Outcome.DUPLICATE
         return await self._traced(record, sender, claim)
 
@@ -166,14 +166,17 @@ class Consumer(Generic[M]):
         except Fault as unreadable:
             return unreadable
         delivery = self._delivery(record, sender)
-        started, tries = self.clock.monotonic(), 0
+        started, tries, own = self.clock.monotonic(), 0, 0
         while True:
             tries += 1
             self.pulse = self.clock.monotonic()
             failure = await attempt(self.handler, message, delivery, self.timeout)
-            elapsed = self.clock.monotonic() - started
-            if failure is None or not self.policy.again(failure, tries, elapsed):
-                return failure.fault if failure else None
+            if failure is None:
+                return None
+            # Waiting for a part that is down uses up none of the handler's own tries.
+            own += failure.kind is Kind.OWN
+            if not self.policy.again(failure, own, self.clock.monotonic() - started):
+                return failure.fault
             await self._pause(failure, tries)
 
     async def _pause(self, failure: Failure, tries: int) -> None:
@@ -207,6 +210,7 @@ class Consumer(Generic[M]):
         """Inbox row "dead" and dead letter in one transaction, so it is never both or neither."""
         async with self.database.transaction() as session:
             session.add(dead_letter(record, self.name, fault, traceparent))
-            await inbox.mark(session, claim, inbox.DEAD, self.clock.now())
+            row = await inbox.find(session, claim)
+            await inbox.mark(session, claim, inbox.DEAD, self.clock.now(), row=row)
         log.error("event_parked", consumer=self.name, reason=fault.reason.value)
         self.telemetry.count(catalogue.DEAD_LETTERS, consumer=self.name, reason=fault.reason.value)

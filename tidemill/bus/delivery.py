@@ -69,10 +69,11 @@ class Delivery:
         if self.applied:
             raise RuntimeError("a delivery is applied in one transaction, not in two")
         async with self.database.transaction() as session:
-            if await inbox.is_done(session, self.claim):
+            row = await inbox.find(session, self.claim)
+            if inbox.is_done(row, self.claim):
                 raise AlreadyApplied
             yield self._unit(session)
-            await inbox.mark(session, self.claim, inbox.APPLIED, self.clock.now())
+            await inbox.mark(session, self.claim, inbox.APPLIED, self.clock.now(), row=row)
         self.applied = True
 
     def _unit(self, session: AsyncSession) -> Unit:

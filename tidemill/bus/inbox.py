@@ -28,23 +28,27 @@ class Claim:
         return (self.consumer, self.tenant_id, self.event_id)
 
 
-async def is_done(session: AsyncSession, claim: Claim) -> bool:
+async def find(session: AsyncSession, claim: Claim) -> InboxRow | None:
+    return await session.get(InboxRow, claim.key)
+
+
+def is_done(row: InboxRow | None, claim: Claim) -> bool:
     """True when the event was applied, or died and this is no newer replay of it."""
-    row = await session.get(InboxRow, claim.key)
     if row is None:
         return False
     return row.outcome == APPLIED or claim.replay <= row.replay
 
 
-async def mark(session: AsyncSession, claim: Claim, outcome: str, at: datetime) -> None:
-    """Write the outcome; a dead event's row is taken over by its replay.
+async def mark(
+    session: AsyncSession, claim: Claim, outcome: str, at: datetime, *, row: InboxRow | None
+) -> None:
+    """Write the outcome; a dead event's row, if it has one, is taken over by its replay.
 
     A rival that wrote the row first, such as the partition's next owner after a rebalance, makes
     this a retryable fault: the next try finds the event done.
     """
     # The handler's own rows first: an error in them is not a rival's.
     await session.flush()
-    row = await session.get(InboxRow, claim.key)
     if row is None:
         row = InboxRow(consumer=claim.consumer, tenant_id=claim.tenant_id, event_id=claim.event_id)
         session.add(row)

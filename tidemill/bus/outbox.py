@@ -16,6 +16,7 @@ log = structlog.get_logger()
 BATCH = 100
 BATCH_BYTES = 16 * 1024 * 1024
 IDLE_SECONDS = 0.5
+PACE_SECONDS = 0.02
 MAX_BACKOFF_SECONDS = 5.0
 CONFIRM_SECONDS = 30.0
 
@@ -55,9 +56,11 @@ class Relay:
                 await self._rest(backoff)
                 backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
                 continue
-            if not moved:
-                if self._closing:
-                    return
+            if moved:
+                await self._pace()
+            elif self._closing:
+                return
+            else:
                 await self._rest(IDLE_SECONDS)
 
     def close(self) -> None:
@@ -65,6 +68,11 @@ class Relay:
         the broker's confirmation and the delete, that would publish rows twice."""
         self._closing = True
         self._wake.set()
+
+    async def _pace(self) -> None:
+        """A lone event leaves at once; under load the next ones share a batch."""
+        if not self._closing:
+            await asyncio.sleep(PACE_SECONDS)
 
     async def _rest(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -38,11 +38,12 @@ class RetryPolicy:
         doublings = min(attempt - 1, 30)
         return float(min(self.first_delay_seconds * 2**doublings, self.max_delay_seconds))
 
-    def again(self, failure: Failure, attempt: int, elapsed: float) -> bool:
-        """Whether to try once more. elapsed: seconds since the first try began."""
+    def again(self, failure: Failure, own: int, elapsed: float) -> bool:
+        """Whether to try once more. own: failed tries that were the handler's own doing;
+        elapsed: seconds since the first try began."""
         if failure.kind is Kind.DEPENDENCY:
             return elapsed < self.hold_seconds
-        return failure.kind is Kind.OWN and attempt < self.attempts
+        return failure.kind is Kind.OWN and own < self.attempts
 
 
 class FloodBrake:

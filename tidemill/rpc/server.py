@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tidemill.clock import Clock
-from tidemill.faults import StartRefused
+from tidemill.faults import StartRefused as StartRefused
 from tidemill.rpc.access import access_of
 from tidemill.rpc.client import MAX_BYTES
 from tidemill.rpc.guard import Guard

@@ -54,7 +54,7 @@ class Handler:
     @asynccontextmanager
     async def lifespan(self, runtime: Runtime) -> AsyncIterator[None]:
         await runtime.database.create_tables(Base.metadata)
-        runtime.bus.subscribe(topics.DOCUMENTS_SUBMITTED, self, timeout=0.2, policy=self.policy)
+        runtime.bus.subscribe(topics.DOCUMENTS_SUBMITTED, self, timeout=1.0, policy=self.policy)
         yield
 
 
@@ -235,3 +235,22 @@ async def test_a_flood_of_dead_letters_stops_the_consumer_and_its_health(
             return len(await effects(runtime)) == 30
 
         await eventually(rest_applied)
+
+
+async def test_waiting_for_a_part_uses_up_none_of_the_handlers_own_tries(
+    outside: Any, run_service: Any, eventually: Any
+) -> None:
+    class Both(Handler):
+        async def fail(self, name: str) -> None:
+            if self.tries[name] <= 5:
+                raise Fault(Reason.DEPENDENCY_UNAVAILABLE)
+            if self.tries[name] <= 7:
+                raise ZeroDivisionError
+
+    async with run_service("ingest", outside.settings, Both().lifespan) as runtime:
+        await outside.submit("doc", event_id="one")
+
+        async def applied() -> bool:
+            return await effects(runtime) == ["one"]
+
+        await eventually(applied)
