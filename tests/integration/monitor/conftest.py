@@ -23,6 +23,14 @@ from tidemill.settings import MeshSettings
 TENANT = "acme"
 SCOPES = ("alerts:read", "budgets:write")
 NEWS_SECONDS = 100.0
+SMALL = {
+    "POLL_SECONDS": "0.05",
+    "DRIFT_REFERENCE": "40",
+    "DRIFT_WINDOW": "20",
+    "SHARE_REFERENCE": "50",
+    "SHARE_WINDOW": "20",
+}
+"""Smaller windows, so that a test needs fewer events."""
 
 
 @dataclass
@@ -123,7 +131,8 @@ async def stage(
     mint: Callable[..., str],
 ) -> AsyncIterator[Stage]:
     """The mesh without the monitor; a test starts it."""
-    monkeypatch.setenv("TIDEMILL_MONITOR_POLL_SECONDS", "0.05")
+    for name, value in SMALL.items():
+        monkeypatch.setenv(f"TIDEMILL_MONITOR_{name}", value)
     settings, watched = mesh_settings(tmp_path, kafka=broker.bootstrap), Watched()
 
     @asynccontextmanager

@@ -48,21 +48,21 @@ async def test_a_budget_below_what_is_spent_is_told_at_once(stage: Stage) -> Non
 async def test_questions_of_another_domain_raise_one_drift_alert(stage: Stage) -> None:
     random, now = np.random.default_rng(1), stage.producer.clock.now()
     home, other = Domain(random), Domain(random)
-    usual = [answer(f"a-{n}", now, vector=row) for n, row in enumerate(home.ask(160))]
-    unusual = [answer(f"b-{n}", now, vector=row) for n, row in enumerate(other.ask(80))]
+    usual = [answer(f"a-{n}", now, vector=row) for n, row in enumerate(home.ask(80))]
+    unusual = [answer(f"b-{n}", now, vector=row) for n, row in enumerate(other.ask(40))]
     asked_by_us = [
         answer(f"c-{n}", now, vector=row, production=False)
-        for n, row in enumerate(Domain(random).ask(60))
+        for n, row in enumerate(Domain(random).ask(20))
     ]
     async with stage.monitor() as runtime:
         await stage.publish(usual + asked_by_us)
-        await stage.until_counted(220)
+        await stage.until_counted(100)
         assert stage.watched.alerts == []
         await stage.publish(unusual)
         (alert,) = await stage.watched.until(1)
-        await stage.until_counted(300)
+        await stage.until_counted(140)
         await stage.publish([answer("d-1", now, cost=0)])
-        await stage.until_counted(301)
+        await stage.until_counted(141)
         port = stage.settings.metrics_port("monitor")
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:  # noqa: ASYNC210
             figures = page.read().decode()
@@ -78,13 +78,13 @@ async def test_questions_of_another_domain_raise_one_drift_alert(stage: Stage) -
 
 async def test_answers_that_get_worse_raise_one_alert_for_their_release(stage: Stage) -> None:
     now = stage.producer.clock.now()
-    good = [answer(f"a-{n}", now, release_id="rel_1") for n in range(100)]
-    refusing = [answer(f"b-{n}", now, release_id="rel_1", refused=True) for n in range(100)]
+    good = [answer(f"a-{n}", now, release_id="rel_1") for n in range(50)]
+    refusing = [answer(f"b-{n}", now, release_id="rel_1", refused=True) for n in range(40)]
     async with stage.monitor():
         await stage.publish(good)
-        await stage.until_counted(100)
+        await stage.until_counted(50)
         await stage.publish(refusing)
-        await stage.until_counted(200)
+        await stage.until_counted(90)
         (alert,) = await stage.watched.until(1)
     assert (alert.kind, alert.reason) == (events.ALERT_KIND_QUALITY, "REFUSAL_SHARE")
     assert (alert.measured, alert.release_id) == (1.0, "rel_1")
@@ -92,8 +92,8 @@ async def test_answers_that_get_worse_raise_one_alert_for_their_release(stage: S
 
 async def test_slow_and_failing_answers_are_told_without_a_reference(stage: Stage) -> None:
     now = stage.producer.clock.now()
-    slow = [answer(f"a-{n}", now, release_id="rel_1", seconds=31.0) for n in range(50)]
-    failing = [answer(f"b-{n}", now, release_id="rel_2", finish_reason="error") for n in range(50)]
+    slow = [answer(f"a-{n}", now, release_id="rel_1", seconds=31.0) for n in range(20)]
+    failing = [answer(f"b-{n}", now, release_id="rel_2", finish_reason="error") for n in range(20)]
     async with stage.monitor():
         await stage.publish(slow + failing)
         alerts = await stage.watched.until(2)
@@ -105,13 +105,13 @@ async def test_slow_and_failing_answers_are_told_without_a_reference(stage: Stag
 
 async def test_thumbs_count_for_the_release_that_answered_in_any_order(stage: Stage) -> None:
     now = stage.producer.clock.now()
-    answers = [answer(f"a-{n}", now, release_id="rel_1") for n in range(60)]
+    answers = [answer(f"a-{n}", now, release_id="rel_1") for n in range(28)]
     async with stage.monitor():
-        for message in answers[:40]:
+        for message in answers[:20]:
             await stage.thumb(message.answer_id, up=True)
         await stage.publish(answers)
-        await stage.until_counted(60)
-        for message in answers[40:]:
+        await stage.until_counted(28)
+        for message in answers[20:]:
             await stage.thumb(message.answer_id, up=False)
         (alert,) = await stage.watched.until(1)
     assert (alert.reason, alert.release_id) == ("THUMBS_DOWN_SHARE", "rel_1")
