@@ -17,7 +17,7 @@ class TrainerSettings(BaseSettings):
     """No feedback may have come for so long, so that a burst becomes one run."""
     overdue_seconds: float = Field(default=600.0, ge=0)
     """A stream of feedback that never pauses is trained on after so long."""
-    max_examples: int = Field(default=128, ge=1, le=10_000)
+    max_examples: int = Field(default=160, ge=1, le=10_000)
     """Examples of one run; the newest count."""
     max_user_share: float = Field(default=0.25, gt=0, le=1)
     """Share of a run's examples that one user may give; 1 switches the cap off."""

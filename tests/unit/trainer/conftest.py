@@ -10,6 +10,7 @@ import pytest
 
 from services.trainer.domain.lessons import Lesson
 from services.trainer.domain.signals import Answer, Feedback, Kind, Passage
+from tests.unit.trainer.tiny_model import make_tiny_model
 
 START = datetime(2031, 3, 3, 9, 0, tzinfo=UTC)
 PASSAGES = (
@@ -92,30 +93,7 @@ def lesson() -> Callable[..., Lesson]:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random Llama of four small layers with a word tokenizer, in Hugging Face layout."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp("tiny-model")
-    words = ["<unk>", "<end>", *(f"w{number}" for number in range(60)), "[", "]", "1", "2"]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>")
-    wrapped.save_pretrained(folder)
-    torch.manual_seed(1)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        eos_token_id=1,
-        bos_token_id=1,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return make_tiny_model(tmp_path_factory.mktemp("tiny-model"))
 
 
 @pytest.fixture
