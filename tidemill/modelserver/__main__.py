@@ -11,7 +11,7 @@ from pathlib import Path
 
 import structlog
 
-from tidemill.modelserver import install, layout
+from tidemill.modelserver import install, layout, process
 from tidemill.modelserver.server import PortInUse, ServerFailed, Supervisor, choose_ports
 from tidemill.modelserver.weights import WeightsFailed
 
@@ -29,6 +29,8 @@ def main() -> int:
     if lock is None:
         return _refuse("ALREADY_RUNNING", f"another model server uses {arguments.home}")
     try:
+        # Before the ports are looked at: an orphan of ours still holds them.
+        process.end_orphan(layout.locate(arguments.home))
         ports = choose_ports(arguments.grpc_port, arguments.http_port, arguments.metrics_port)
         return asyncio.run(_serve(Supervisor(arguments.home.resolve(), found, ports)))
     except PortInUse as error:

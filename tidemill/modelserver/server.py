@@ -46,7 +46,6 @@ class Supervisor:
         Raises ServerFailed after too many crashes in a row, WeightsFailed on damaged weights.
         """
         layout = await asyncio.to_thread(layouts.lay_out, self.home, self.installation)
-        await asyncio.to_thread(processes.end_orphan, layout)
         failures = 0
         while not stopping.is_set():
             began = asyncio.get_running_loop().time()

@@ -23,7 +23,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     home = tmp_path_factory.mktemp("modelserver")
     for part in ("models", "tools"):
         (home / part).symlink_to((PREPARED / part).resolve())
-    server = Served(home, *_free_ports(2))
+    grpc_port, metrics_port = _free_ports(2)
+    server = Served(home, grpc_port, metrics_port)
     server.start()
     yield server
     server.stop()

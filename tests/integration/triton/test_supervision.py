@@ -84,16 +84,23 @@ async def test_a_home_without_an_installation_is_refused(tmp_path: Path) -> None
     assert done.stderr.startswith("NOT_INSTALLED: ")
 
 
-async def test_sigterm_ends_everything_and_the_next_start_serves_again(
-    served: Served, reference: Reference
+async def test_a_killed_supervisor_leaves_no_server_behind_once_it_is_started_again(
+    served: Served,
 ) -> None:
+    orphan = served.triton()
+    await asyncio.to_thread(served.kill)
+    assert orphan.is_running()
+    await asyncio.to_thread(served.start)
+    assert not orphan.is_running()
+    async with ModelServer(served.address) as again:
+        assert (await again.embed(["text"], timeout=30.0)).shape == (1, 384)
+
+
+async def test_sigterm_ends_everything_in_time(served: Served) -> None:
     triton = served.triton()
     assert await asyncio.to_thread(served.stop) == 0
     assert not triton.is_running()
     assert not served.shared_memory()
-    await asyncio.to_thread(served.start)
-    async with ModelServer(served.address) as again:
-        assert text(await complete(again, PROMPTS[2], "tuned-v1"))
 
 
 def _start(home: Path, grpc_port: int) -> "subprocess.CompletedProcess[str]":

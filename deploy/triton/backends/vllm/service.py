@@ -34,7 +34,7 @@ class Service:
         torch.set_num_threads(int(os.environ.get("TIDEMILL_LLM_THREADS", "0")) or _processors())
         weights = Path(arguments["model"])
         dtype = getattr(torch, arguments.get("dtype", "float32"))
-        cached = 4096 if arguments.get("enable_prefix_caching", True) else 0
+        cached = 2048 if arguments.get("enable_prefix_caching", True) else 0
         self.engine = open_engine(weights, dtype, cached)
         self.adapters: dict[str, str] = {}
         self.adapter_lock = threading.Lock()
