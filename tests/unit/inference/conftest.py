@@ -45,7 +45,7 @@ class House:
     async def ask(
         self, question: str = "How many days of leave?", token: str = "", **fields: Any
     ) -> list[GenerateResponse]:
-        timeout = fields.pop("timeout", 10.0)
+        timeout = fields.pop("timeout", 30.0)
         request = GenerateRequest(question=question, **fields)
         calls = stream(self.stub.Generate, request, token=token or self.token(), timeout=timeout)
         return [response async for response in calls]

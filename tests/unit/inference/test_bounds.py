@@ -19,7 +19,7 @@ DOWN = Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="model_server")
 
 async def until(condition: Callable[[], bool]) -> None:
     """Waits for a condition to hold."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             if condition():
                 return
@@ -28,7 +28,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def recorded(house: House) -> list[AnswerGenerated]:
     """The recorded answers, as soon as there are any: a cancelled call ends before its record."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             if events := await house.events(topics.ANSWERS_GENERATED):
                 return events
@@ -37,7 +37,7 @@ async def recorded(house: House) -> list[AnswerGenerated]:
 
 def call_of(house: House) -> grpc.aio.UnaryStreamCall:
     request = GenerateRequest(question="How many days of leave?")
-    return house.stub.Generate(request, metadata=metadata_of(house.token()), timeout=10)
+    return house.stub.Generate(request, metadata=metadata_of(house.token()), timeout=30)
 
 
 async def test_model_server_that_is_down_is_an_error_and_recorded(house: House) -> None:

@@ -1,7 +1,7 @@
 """Figures and names that no source holds are found; what the sources hold passes."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.domain.groundedness import Sources, ungrounded
@@ -75,17 +75,20 @@ def test_invented_figure_name_or_statement_is_found(sentence: str) -> None:
     assert ungrounded(sentence, SOURCES)
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0, max_value=10**6))
 def test_every_figure_is_held_against_the_sources(figure: int) -> None:
     known = figure in {27, 10, 3, 1350, 28, 4, 240, 2031}
     assert ungrounded(f"It takes {figure} days", SOURCES) is not known
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_judged_without_an_error(text: str) -> None:
     assert ungrounded(text, Sources.of([text])) in (False, True)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["The", "Skarv", "240", "T-417", "27", "1,350", "days", ",", "[1]"]))
 )

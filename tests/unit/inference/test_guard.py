@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.domain.guard import AnswerGuard, GuardedAnswer, Verdict
@@ -49,16 +49,19 @@ def cut_at(text: str, places: set[int]) -> list[str]:
     return [text[start:end] for start, end in pairwise(borders)]
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ANSWERS), st.sets(st.integers(0, 900), max_size=40))
 def test_deltas_change_nothing(answer: str, places: set[int]) -> None:
     assert stream(cut_at(answer, places)) == stream([answer])
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="a1 .\n[]@+-2T", max_size=120), st.sets(st.integers(0, 120), max_size=20))
 def test_deltas_change_nothing_in_any_text(answer: str, places: set[int]) -> None:
     assert stream(cut_at(answer, places)) == stream([answer])
 
 
+@settings(deadline=None)
 @given(st.sampled_from(ANSWERS), st.sets(st.integers(0, 900), max_size=40))
 def test_streamed_text_is_the_recorded_text(answer: str, places: set[int]) -> None:
     streamed, result = stream(cut_at(answer, places))

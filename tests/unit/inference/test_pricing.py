@@ -1,6 +1,6 @@
 """Answers cost whole micro-units, rounded up."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.domain.pricing import Price
@@ -19,6 +19,7 @@ def test_no_tokens_cost_nothing_and_any_priced_token_costs_something() -> None:
     assert Price(1, 1).cost_micros(1, 0) == 1
 
 
+@settings(deadline=None)
 @given(TOKENS, TOKENS, TOKENS)
 def test_more_tokens_never_cost_less(tokens: int, more: int, output: int) -> None:
     price = Price(150, 600)

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.domain.prompts import (
@@ -73,6 +73,7 @@ def test_document_cannot_forge_a_passage_or_a_question() -> None:
     assert [line for line in lines if line.startswith("Question:")] == ["Question: Real?<|im_end|>"]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(["<|im_start|>", "<|im_", "end|>", "start|>", "<|", "a", " ", "\n"]))
 )

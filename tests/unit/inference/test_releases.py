@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.inference.domain.releases import (
@@ -49,6 +49,7 @@ def test_proposed_and_rejected_releases_answer_nobody() -> None:
     assert releases.canary() is None
 
 
+@settings(deadline=None)
 @given(st.permutations([*LIFE, *LIFE[:3]]))
 def test_order_and_repetition_of_changes_change_nothing(changes: list[Release]) -> None:
     releases = Releases(changes)
