@@ -110,7 +110,7 @@ async def test_two_replicas_finish_the_work_of_a_killed_third(
     sent: set[bytes] = set()
 
     async def send() -> None:
-        value = b"%d" % len(sent)
+        value = b"item-%d" % len(sent)
         sent.add(value)
         await producer.send_and_wait("work", value, key=value)
 
@@ -125,8 +125,10 @@ async def test_two_replicas_finish_the_work_of_a_killed_third(
         await first.start()
         await second.start()
         reading = asyncio.create_task(_read_lines(victim, handled[2]))
-        await until(all_are_working, 60)
-        victim.kill()
+        try:
+            await until(all_are_working, 60)
+        finally:
+            victim.kill()
         for _ in range(200):
             await send()
         await until(lambda: sent <= {value for mine in handled for value in mine}, 40)

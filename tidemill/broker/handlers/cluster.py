@@ -11,7 +11,6 @@ from tidemill.broker.wire.encoding import Fields
 from tidemill.broker.wire.requests import Request
 from tidemill.broker.wire.versions import advertised
 
-_GROUP_COORDINATOR = 0
 _EMPTY_MEANS_ALL = 0
 _ASKS_TO_CREATE_FROM = 4
 
@@ -56,9 +55,7 @@ async def describe_cluster(node: Node, request: Request) -> Fields:
 
 
 async def find_coordinator(node: Node, request: Request) -> Fields:
-    """This node, for groups; there is no coordinator of transactions."""
-    if getattr(request.body, "key_type", _GROUP_COORDINATOR) != _GROUP_COORDINATOR:
-        return refuse_find_coordinator(request, ErrorCode.unsupported_version)
+    """This node, also for transactions: the refusal of InitProducerId tells clients more."""
     return _node(node)
 
 
