@@ -29,14 +29,14 @@ class Recipe:
         "down_proj",
     )
     gradient_tokens: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup_share: float = 0.1
     epochs: int = 1
     batch_size: int = 4
     max_gradient_norm: float = 1.0
     max_prompt_tokens: int = 1024
     preference_steps: int = 2
-    preference_batch_size: int = 8
+    preference_batch_size: int = 4
     preference_learning_rate: float = 5e-5
     preference_beta: float = 0.1
     preference_nll_weight: float = 1.0
