@@ -1,5 +1,7 @@
 """A gRPC server with health, and reflection in development."""
 
+import errno
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -46,15 +48,15 @@ class RpcServer:
         await self.grpc.start()
 
     def _bind(self, address: str) -> int:
+        credentials = tls_credentials(self.settings)
         try:
-            if self.settings.tls_certificate and self.settings.tls_key:
-                pair = (
-                    self.settings.tls_key.read_bytes(),
-                    self.settings.tls_certificate.read_bytes(),
-                )
-                return self.grpc.add_secure_port(address, grpc.ssl_server_credentials([pair]))
+            check_free(self.settings.host, self.port)
+            if credentials is not None:
+                return self.grpc.add_secure_port(address, credentials)
             return self.grpc.add_insecure_port(address)
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EADDRINUSE:
+                raise StartRefused("ADDRESS_UNUSABLE", f"{address} cannot be bound") from error
             hint = f"{address} is taken; stop what uses it or set TIDEMILL_PORT_BASE"
             raise StartRefused("PORT_IN_USE", hint) from error
 
@@ -92,6 +94,30 @@ def check_exposure(settings: MeshSettings) -> None:
     if settings.dev:
         hint = "set TIDEMILL_DEV=false and mount your own key, or TIDEMILL_HOST=127.0.0.1"
         raise StartRefused("DEVELOPMENT_REFUSED", hint)
+
+
+def tls_credentials(settings: MeshSettings) -> grpc.ServerCredentials | None:
+    """From the files of the settings; None when there are none."""
+    if not (settings.tls_certificate and settings.tls_key):
+        return None
+    try:
+        pair = (settings.tls_key.read_bytes(), settings.tls_certificate.read_bytes())
+    except OSError as error:
+        hint = f"cannot read {settings.tls_certificate} or {settings.tls_key}"
+        raise StartRefused("TLS_UNREADABLE", hint) from error
+    return grpc.ssl_server_credentials([pair])
+
+
+def check_free(host: str, port: int) -> None:
+    """OSError when the port is taken. gRPC would find out too, and print lines of its own."""
+    if not port:
+        return
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM
+    ):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
 
 
 def address_text(host: str, port: int) -> str:
