@@ -79,13 +79,16 @@ class RunRules(BaseModel):
 
 
 class ReleaseDefaults(BaseModel):
-    """What a release is made of besides its adapter and its index; empty means the default."""
+    """What a release pins besides its adapter and its index.
+
+    Pinned, so that a new default in the code of inference goes through the gate as well.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    prompt_version: str = ""
-    guardrail_policy: str = ""
-    routing_policy: str = ""
+    prompt_version: str = "grounded-answer@1"
+    guardrail_policy: str = "sentence-guard@1"
+    routing_policy: str = "one-model@1"
 
 
 class Settings(BaseSettings):

@@ -48,22 +48,33 @@ async def _run(parts: Parts, due: EvaluationRow) -> None:
 
 async def _measure(parts: Parts, due: EvaluationRow, suite: Suite) -> None:
     last_run = due.runs + 1 >= parts.run.max_runs
+    before, missing = "", -1
     try:
         before = (await parts.serving.index(due.tenant_id)).manifest_hash
         pair = measurements_of(due, suite, before)
+        missing = len(await asking.missing_asks(parts, due, suite, pair))
         await asking.ask_missing(parts, due, suite, pair, give_up=last_run)
         after = (await parts.serving.index(due.tenant_id)).manifest_hash
     except Fault as fault:
         log.warning("evaluation_postponed", reason=fault.reason.value, runs=due.runs + 1)
-        if last_run:
-            await deciding.reject_unmeasured(parts, due)
-        else:
-            await _postpone(parts, due, runs=1)
+        await _after_outage(parts, due, suite, before, missing, last_run=last_run)
         return
     if after != before and not due.afresh:
         await _restart(parts, due, pair)
     else:
         await deciding.decide(parts, due, suite, pair, before)
+
+
+async def _after_outage(
+    parts: Parts, due: EvaluationRow, suite: Suite, before: str, missing: int, *, last_run: bool
+) -> None:
+    """A run that brought results does not count against the limit of runs."""
+    if last_run:
+        await deciding.reject_unmeasured(parts, due)
+        return
+    pair = measurements_of(due, suite, before)
+    left = len(await asking.missing_asks(parts, due, suite, pair)) if missing >= 0 else missing
+    await _postpone(parts, due, runs=0 if left < missing else 1)
 
 
 def measurements_of(due: EvaluationRow, suite: Suite, manifest_hash: str) -> asking.Measurements:

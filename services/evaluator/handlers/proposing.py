@@ -13,6 +13,7 @@ from tidemill.api.events import v1 as events
 from tidemill.bus import Delivery, Unit
 from tidemill.faults import Fault, Reason
 from tidemill.ids import derived_id
+from tidemill.telemetry.tracing import context_of
 
 log = structlog.get_logger()
 
@@ -55,10 +56,21 @@ async def propose_waiting(parts: Parts) -> None:
     for tenant_id in await evaluations.tenants_waiting(parts.database):
         async with parts.database.session() as session:
             held = await ledger.read_ledger(session, tenant_id)
-        if held.candidate is None:
-            index = await parts.serving.index(tenant_id)
-            async with parts.bus.unit(tenant_id) as unit:
-                await _propose(unit, parts, index)
+            waiting = await evaluations.first_waiting(session, tenant_id)
+        if held.candidate is None and waiting is not None:
+            try:
+                await _propose_traced(parts, tenant_id, waiting.traceparent)
+            except Fault as fault:
+                # The index of one tenant must not hold up the others.
+                log.warning("proposal_postponed", reason=fault.reason.value)
+
+
+async def _propose_traced(parts: Parts, tenant_id: str, traceparent: str) -> None:
+    context = context_of(traceparent)
+    with parts.tracer.start_as_current_span("propose release", context=context):
+        index = await parts.serving.index(tenant_id)
+        async with parts.bus.unit(tenant_id) as unit:
+            await _propose(unit, parts, index)
 
 
 async def _propose(unit: Unit, parts: Parts, index: Index) -> None:

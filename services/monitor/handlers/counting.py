@@ -16,7 +16,7 @@ async def count_answer(
     """Usage, spending, shares and drift in one transaction; what is told leaves with it."""
     if message.tenant_id != delivery.tenant_id:
         raise Fault(Reason.TENANT_MISMATCH)
-    if not message.answer_id or not message.release_id:
+    if not message.answer_id:
         raise Fault(Reason.SCHEMA_INVALID, field="answer_id")
     facts, told = facts_of(message), list[str]()
     async with delivery.apply() as unit:

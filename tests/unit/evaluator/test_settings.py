@@ -3,13 +3,23 @@
 import pytest
 from pydantic import ValidationError
 
-from services.evaluator.settings import Settings
+from services.evaluator.settings import ReleaseDefaults, Settings
+from services.inference.domain.prompts import DEFAULT_PROMPT
+from services.inference.domain.releases import GUARDRAIL_POLICY, ROUTING_POLICY
 
 
 def test_an_empty_environment_works() -> None:
     settings = Settings()
     assert (settings.gate.alpha, settings.gate.min_effect) == (0.05, 0.03)
     assert (settings.canary.share, settings.canary.min_answers) == (0.25, 20)
+
+
+def test_a_release_pins_what_inference_has_today() -> None:
+    assert ReleaseDefaults() == ReleaseDefaults(
+        prompt_version=DEFAULT_PROMPT,
+        guardrail_policy=GUARDRAIL_POLICY,
+        routing_policy=ROUTING_POLICY,
+    )
 
 
 def test_each_rule_has_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
