@@ -11,13 +11,13 @@ class InferenceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TIDEMILL_INFERENCE_", extra="ignore", frozen=True)
 
-    top_k: int = Field(default=3, ge=1, le=8)
+    top_k: int = Field(default=2, ge=1, le=8)
     """Chunks in a prompt."""
     relevance_threshold: float = Field(default=0.30, ge=-1.0, le=1.0)
     """Cosine similarity of the best chunk below which a question is refused unasked; measured in
     docs/decisions/0008-prompt-and-refusal.md."""
     default_output_tokens: int = Field(default=96, ge=1, le=512)
-    concurrent: int = Field(default=4, ge=1)
+    concurrent: int = Field(default=8, ge=1)
     """Answers that the model works on at the same time."""
     waiting: int = Field(default=32, ge=0)
     """Questions that may wait for their turn; one more is refused with OVERLOADED."""

@@ -68,7 +68,7 @@ async def test_neighbours_are_called_with_the_callers_own_token(house: House) ->
     assert house.neighbours.tokens == [f"Bearer {token}"] * 2
     assert house.neighbours.searches[0].vector == VECTOR
     assert house.neighbours.searches[0].embedding_model.version == "v1"
-    assert house.neighbours.searches[0].top_k == 3
+    assert house.neighbours.searches[0].top_k == 2
 
 
 async def test_personal_data_in_a_question_goes_nowhere(house: House) -> None:

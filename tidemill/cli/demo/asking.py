@@ -9,7 +9,7 @@ from tidemill.cli.demo.handbook import Question
 from tidemill.client import Answer, Client
 from tidemill.faults import Fault, Reason
 
-CONCURRENCY = 6
+CONCURRENCY = 8
 ATTEMPTS = 4
 RETRY_SECONDS = 1.0
 
