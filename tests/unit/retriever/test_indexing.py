@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -187,3 +188,24 @@ async def test_a_vector_store_that_is_away_is_a_retryable_fault(world: World) ->
     assert refused.value.retryable
     await world.deliver(event)
     assert await world.found("acme", "text") == {("d", 1, "text")}
+
+
+@pytest.mark.parametrize("when", ["before the vectors are searched", "after"])
+async def test_a_search_keeps_to_the_moment_it_began_at(
+    world: World, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    old = {("d", 1, "old one"), ("d", 1, "old two")}
+    await world.deliver(embedded("acme", "d", 1, ["old one", "old two"]))
+    original = world.vectors.search
+
+    async def swapped(*arguments: Any, **options: Any) -> Any:
+        found = None if when.startswith("before") else await original(*arguments, **options)
+        await world.deliver(embedded("acme", "d", 2, ["new"]), event_id="swap")
+        world.clock.forward(59.0)
+        await world.upkeep.sweep()
+        return found if found is not None else await original(*arguments, **options)
+
+    monkeypatch.setattr(world.vectors, "search", swapped)
+    assert await world.found("acme", "old one") == old
+    monkeypatch.undo()
+    assert await world.found("acme", "old one") == {("d", 2, "new")}
