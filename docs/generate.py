@@ -1,0 +1,172 @@
+"""Write docs/events.md and docs/telemetry.md from the code: python docs/generate.py"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+from tidemill.telemetry.catalogue import METRICS, Outcome
+from tidemill.topics import CATALOGUE, DAY_MS, DEAD_LETTER_RETENTION_MS, Topic
+
+ROOT = Path(__file__).resolve().parent.parent
+
+EVENTS = """# Events
+
+Every topic of the mesh, written from `tidemill/topics.py` by `python docs/generate.py`.
+`tidemill topics` creates them; services create what is missing when they connect.
+
+A record's key is `tenant/aggregate`: one aggregate's events keep their order. Its value is protobuf, or
+proto3 JSON when the header `content-type` is `application/json`. A message with a field that the contract
+does not name is parked: it would be dropped silently otherwise.
+
+| header | meaning |
+|---|---|
+| `ce_id` | the event's id, 1-200 visible ASCII characters, unique within the tenant; sending it again is harmless |
+| `ce_type` | `tidemill.` and the topic's name; another type is parked |
+| `ce_source`, `ce_time`, `ce_specversion` | CloudEvents 1.0, binary mode |
+| `traceparent` | W3C trace context; the consumer's spans continue it |
+| `content-type` | `application/protobuf` (default) or `application/json` |
+| `tidemill-token` | only on topics that producers outside the mesh write to: a token for `tidemill.events` with the topic's scope; its tenant must be the key's. It is judged by the time that the broker stamped |
+
+A dead letter keeps the record's key, value and headers without the token, and adds `tidemill-reason`,
+`tidemill-detail`, `tidemill-consumer`, `tidemill-origin` (topic/partition/offset), `tidemill-origin-time`
+and `tidemill-dead-letter-id`. Dead letters stay for {days} days. See
+[decision 1](decisions/0001-delivery.md).
+
+| topic | message | owner | partitions | kept | written by |
+|---|---|---|---|---|---|
+"""
+
+TELEMETRY = """# Telemetry
+
+Written from `tidemill/telemetry/catalogue.py` by `python docs/generate.py`.
+
+## Metrics
+Each service serves Prometheus metrics on `http://127.0.0.1:<port base + 30..36>/metrics`; dots become underscores
+there, counters end in `_total` and durations in `_seconds`. No label holds a tenant, a user, an id or a text.
+
+| metric | kind | unit | labels | meaning |
+|---|---|---|---|---|
+"""
+
+TRACES = """
+`consumer` is `service/topic`; `reason` and `code` are error reasons of the contracts; `method` is `Service/Method`.
+`outcome` is one of:
+
+{outcomes}
+
+## Traces
+W3C trace context travels in gRPC metadata and in the header `traceparent` of each event. It is taken when an event
+is written into the outbox, so the trace goes on however late the event leaves. Spans go to
+`<home>/<service>/traces.jsonl` (the newest 64 MiB and the file before it), or to a collector when
+`OTEL_EXPORTER_OTLP_ENDPOINT` is set.
+
+## Logs
+JSON lines on stderr: `event`, `level`, `timestamp`, `service`, and within a span `trace_id` and `span_id`. An
+exception is logged by its type and the places of its stack, a library's line by its template: what they say may quote
+a document, a question or a token. `tests/integration/core/test_process.py` holds every path to that.
+"""
+
+
+def retention(topic: Topic[Message]) -> str:
+    return "for ever" if topic.retention_ms < 0 else f"{topic.retention_ms // DAY_MS} days"
+
+
+def topic_row(topic: Topic[Message]) -> str:
+    writer = f"outside, scope `{topic.write_scope}`" if topic.write_scope else "the owner"
+    name = topic.message.DESCRIPTOR.name
+    return (
+        f"| `{topic.name}` | [{name}](#{name.lower()}) | {topic.owner} | {topic.partitions} "
+        f"| {retention(topic)} | {writer} |\n"
+    )
+
+
+def comments() -> dict[str, str]:
+    """Leading comment of each message of the event contracts."""
+    found: dict[str, str] = {}
+    for file in sorted((ROOT / "proto/tidemill/api/events/v1").glob("*.proto")):
+        for block, name in re.findall(r"((?:^//.*\n)+)^message (\w+)", file.read_text(), re.M):
+            found[name] = " ".join(line.lstrip("/ ") for line in block.splitlines())
+    return found
+
+
+def type_of(field: FieldDescriptor) -> str:
+    if field.message_type is not None:
+        name = field.message_type.name
+    elif field.enum_type is not None:
+        name = field.enum_type.name
+    else:
+        name = FIELD_TYPES[field.type]
+    return f"repeated {name}" if field.is_repeated else name
+
+
+FIELD_TYPES = {
+    getattr(FieldDescriptor, name): name.removeprefix("TYPE_").lower()
+    for name in dir(FieldDescriptor)
+    if name.startswith("TYPE_")
+}
+
+
+def message_part(descriptor: Descriptor, comment: str) -> Iterator[str]:
+    yield f"\n### {descriptor.name}\n{comment}\n\n"
+    fields = ", ".join(f"`{field.name}` {type_of(field)}" for field in descriptor.fields)
+    yield f"Fields: {fields}.\n"
+
+
+def events() -> str:
+    days = DEAD_LETTER_RETENTION_MS // DAY_MS
+    parts = [
+        EVENTS.format(days=days),
+        *(topic_row(topic) for topic in CATALOGUE),
+        "\n## Messages\n",
+    ]
+    texts = comments()
+    for topic in CATALOGUE:
+        descriptor = topic.message.DESCRIPTOR
+        parts += message_part(descriptor, texts.get(descriptor.name, ""))
+    return "".join(parts)
+
+
+MEANINGS = {
+    Outcome.APPLIED: "effects, inbox row and outbox rows committed",
+    Outcome.DUPLICATE: "done by an earlier delivery",
+    Outcome.PARKED: "written as a dead letter",
+    Outcome.HELD: "handed back to the broker: storage is down or the service stops",
+    Outcome.SKIPPED: "a replay that is meant for another consumer",
+}
+
+
+def telemetry() -> str:
+    rows = [
+        f"| `{m.name}` | {m.kind} | {m.unit} | {', '.join(m.labels) or '-'} | {m.meaning} |\n"
+        for m in METRICS
+    ]
+    outcomes = "\n".join(f"- `{outcome}`: {MEANINGS[outcome]}" for outcome in Outcome)
+    return TELEMETRY + "".join(rows) + TRACES.format(outcomes=outcomes)
+
+
+def stale() -> list[str]:
+    """Names of the documents that do not say what the code says."""
+    wanted = {"events.md": events(), "telemetry.md": telemetry()}
+    folder = ROOT / "docs"
+    return [
+        name
+        for name, text in wanted.items()
+        if not (folder / name).exists() or (folder / name).read_text() != text
+    ]
+
+
+def main() -> int:
+    if sys.argv[1:] == ["--check"]:
+        sys.stderr.writelines(f"docs/{name} is stale; run docs/generate.py\n" for name in stale())
+        return 1 if stale() else 0
+    (ROOT / "docs" / "events.md").write_text(events())
+    (ROOT / "docs" / "telemetry.md").write_text(telemetry())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
