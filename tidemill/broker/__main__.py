@@ -11,8 +11,6 @@ from pathlib import Path
 
 import structlog
 
-from tidemill.broker.embedded import EmbeddedBroker
-from tidemill.broker.errors import StartupRefused
 from tidemill.broker.settings import BrokerSettings, FsyncPolicy, GroupLimits
 
 CANNOT_START = 2
@@ -23,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     settings = _settings(_parser().parse_args(arguments))
     _log_to_stderr()
     _allow_many_files()
+    _hide_hypothesis()
+    from tidemill.broker.errors import StartupRefused
+
     try:
         asyncio.run(_serve(settings))
     except StartupRefused as refused:
@@ -32,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 async def _serve(settings: BrokerSettings) -> None:
+    from tidemill.broker.embedded import EmbeddedBroker
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -40,6 +43,11 @@ async def _serve(settings: BrokerSettings) -> None:
         sys.stdout.write(f"ready {broker.bootstrap}\n")
         sys.stdout.flush()
         await stop.wait()
+
+
+def _hide_hypothesis() -> None:
+    """kio imports hypothesis wherever it is installed, which takes longer than all the rest."""
+    sys.modules["hypothesis"] = None  # type: ignore[assignment]
 
 
 def _parser() -> argparse.ArgumentParser:

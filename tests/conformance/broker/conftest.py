@@ -77,7 +77,7 @@ class Cluster:
 
     @staticmethod
     async def take(
-        consumer: AIOKafkaConsumer, count: int, seconds: float = 20
+        consumer: AIOKafkaConsumer, count: int, seconds: float = 45
     ) -> list[ConsumerRecord]:
         """The next `count` records."""
         records: list[ConsumerRecord] = []
@@ -88,7 +88,7 @@ class Cluster:
         return records
 
     @staticmethod
-    async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
+    async def until(condition: Callable[[], Any], seconds: float = 45) -> None:
         """Waits until the condition, plain or awaitable, is true."""
         async with asyncio.timeout(seconds):
             while True:

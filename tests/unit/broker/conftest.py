@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import for_code
 
-from tidemill.broker import BrokerSettings, GroupLimits
+from tidemill.broker.settings import BrokerSettings, GroupLimits
 
 
 class Child:
@@ -164,7 +164,7 @@ async def clients() -> AsyncIterator[Clients]:
 def until() -> Callable[..., Awaitable[None]]:
     """until(condition): waits until the condition, plain or awaitable, is true."""
 
-    async def wait(condition: Callable[[], Any], seconds: float = 15) -> None:
+    async def wait(condition: Callable[[], Any], seconds: float = 45) -> None:
         async with asyncio.timeout(seconds):
             while True:
                 result = condition()

@@ -8,7 +8,9 @@ import pytest
 from aiokafka.errors import KafkaError
 from kio.schema.errors import ErrorCode
 
-from tidemill.broker import BrokerSettings, Drop, EmbeddedBroker, Fault
+from tidemill.broker.embedded import EmbeddedBroker
+from tidemill.broker.faults import Drop, Fault
+from tidemill.broker.settings import BrokerSettings
 from tidemill.broker.wire.versions import Api
 
 

@@ -14,7 +14,8 @@ from aiokafka.errors import KafkaError, KafkaStorageError
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
-from tidemill.broker import BrokerSettings, EmbeddedBroker, FsyncPolicy
+from tidemill.broker.embedded import EmbeddedBroker
+from tidemill.broker.settings import BrokerSettings, FsyncPolicy
 from tidemill.broker.storage.disk import Buffer, Disk
 
 STORAGE_ERROR = 56

@@ -139,11 +139,11 @@ async def test_kill_9_under_load_loses_no_acked_record_and_doubles_none(
     tasks = [asyncio.create_task(produce(p)) for p in producers for _ in range(10)]
     for _ in range(3):
         target = len(acked) + random.randrange(100, 300)
-        await until(lambda: len(acked) >= target, 20)  # noqa: B023
+        await until(lambda: len(acked) >= target)  # noqa: B023
         broker.kill()
         broker.start()
     target = len(acked) + 50
-    await until(lambda: len(acked) >= target, 20)
+    await until(lambda: len(acked) >= target)
     for task in tasks:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):

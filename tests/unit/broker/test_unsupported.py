@@ -8,7 +8,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import InvalidConfigurationError, UnsupportedVersionError
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from tidemill.broker import BrokerSettings, EmbeddedBroker
+from tidemill.broker.embedded import EmbeddedBroker
+from tidemill.broker.settings import BrokerSettings
 
 
 async def test_a_transactional_producer_is_refused_at_its_start(settings: BrokerSettings) -> None:
