@@ -1,6 +1,6 @@
 """Measures the training recipe: seconds, memory and loss of one run on a data set.
 
-    python bench/training.py DATASET.jsonl --base MODEL_FOLDER [--epochs N] [--out FOLDER]
+    python -m bench.training DATASET.jsonl --base MODEL_FOLDER [--epochs N] [--out FOLDER]
 
 DATASET.jsonl has the lines of a snapshot: prompt, completion, rejected, answer_id, feedback_id.
 The run goes through the trainer's own process entry, so that the figures are those of the service.

@@ -26,6 +26,7 @@ class TrainingSchedule:
     home: Path
     niceness: int
     training: Training | None = field(default=None)
+    too_few: dict[str, int] = field(default_factory=dict)
 
     async def turn(self) -> None:
         if self.training is not None:
@@ -68,7 +69,7 @@ class TrainingSchedule:
         return True
 
     async def _plan(self) -> None:
-        due = await runs.due_tenant(self.place, self.rules)
+        due = await runs.due_tenant(self.place, self.rules, self.too_few)
         if due is not None:
             base = await asyncio.to_thread(base_model, self.home)
             await runs.plan_run(self.place, self.rules, *due, base)

@@ -92,16 +92,16 @@ async def give_up_waiting(session: AsyncSession, before: datetime) -> int:
     return count or 0
 
 
-async def tenants_with_news(session: AsyncSession, at_least: int) -> Sequence[str]:
-    """Tenants with so many usable pieces of feedback that no run has taken."""
+async def news(session: AsyncSession, at_least: int) -> Sequence[tuple[str, int]]:
+    """Tenants and how much usable feedback no run has taken, where it is at least so much."""
     query = (
-        select(FeedbackRow.tenant_id)
+        select(FeedbackRow.tenant_id, func.count())
         .where(FeedbackRow.state == FeedbackState.USABLE, FeedbackRow.run_id == "")
         .group_by(FeedbackRow.tenant_id)
         .having(func.count() >= at_least)
         .order_by(FeedbackRow.tenant_id)
     )
-    return (await session.scalars(query)).all()
+    return [(tenant, count) for tenant, count in await session.execute(query)]
 
 
 async def usable(session: AsyncSession, tenant_id: str, limit: int) -> Sequence[FeedbackRow]:

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from services.trainer.adapters import run_folder
@@ -41,9 +41,10 @@ def main(folder: Path) -> int:
                 run_folder.write_failure(folder, failure_of(error))
                 sys.stderr.write(f"training_failed {place_of(error)}\n")
                 return 1
-    # A lost record must not lose the adapter.
-    with suppress(Exception):
+    try:
         tracking.record(folder)
+    except Exception as error:  # a lost record must not lose the adapter
+        sys.stderr.write(f"tracking_failed {place_of(error)}\n")
     return 0
 
 

@@ -63,13 +63,23 @@ class Place:
         return self.folder / run_id
 
 
-async def due_tenant(place: Place, rules: Rules) -> tuple[str, Harvest] | None:
-    """A tenant whose feedback fires the trigger, and what it would train on."""
+async def due_tenant(
+    place: Place, rules: Rules, too_few: dict[str, int]
+) -> tuple[str, Harvest] | None:
+    """A tenant whose feedback fires the trigger, and what it would train on.
+
+    too_few: news counts that were found not to be enough once lessons of the same prompt or user
+    fell together; kept by the caller, so that nothing is harvested twice for the same answer.
+    """
     async with place.database.session() as session:
-        for tenant in await signals.tenants_with_news(session, rules.trigger.min_feedback):
+        for tenant, count in await signals.news(session, rules.trigger.min_feedback):
+            if too_few.get(tenant) == count:
+                continue
             found = await harvest(session, tenant, rules.limits)
             if rules.trigger.fires(found.fresh, found.first, found.last, place.clock.now()):
                 return tenant, found
+            if found.fresh < rules.trigger.min_feedback:
+                too_few[tenant] = count
     return None
 
 
