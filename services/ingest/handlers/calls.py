@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
+from sqlalchemy.exc import IntegrityError
 
 from services.ingest.adapters.store import DocumentRow, RequestRow, find_document, find_request
 from services.ingest.adapters.store import list_documents as list_rows
@@ -11,9 +12,9 @@ from services.ingest.domain.documents import Rejected
 from services.ingest.domain.submissions import check_content, invalid_field, parse_media_type
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted, DocumentWithdrawn
-from tidemill.bus import Bus
+from tidemill.bus import Bus, Unit
 from tidemill.faults import Fault, Reason
-from tidemill.ids import derived_id, new_id
+from tidemill.ids import derived_id
 from tidemill.topics import M, Topic
 
 MAX_REQUEST_ID = 128
@@ -68,23 +69,31 @@ async def _publish_once(
     """A request id that was used before gives the first call's event, and publishes nothing."""
     if len(request_id) > MAX_REQUEST_ID:
         raise Fault(Reason.INVALID_ARGUMENT, field="request_id")
-    fingerprint = _fingerprint(topic.name, message)
     async with bus.unit(tenant_id) as unit:
-        if request_id:
-            known = await find_request(unit.session, tenant_id, request_id)
-            if known is not None:
-                return _same(known, fingerprint)
-        event_id = derived_id("request", tenant_id, request_id) if request_id else new_id("evt")
-        if request_id:
-            row = RequestRow(
-                tenant_id=tenant_id,
-                request_id=request_id,
-                fingerprint=fingerprint,
-                event_id=event_id,
-            )
-            unit.session.add(row)
-        unit.publish(topic, document_id, message, event_id=event_id)
-    return event_id
+        if not request_id:
+            return unit.publish(topic, document_id, message)
+        fingerprint = _fingerprint(topic.name, message)
+        known = await find_request(unit.session, tenant_id, request_id)
+        if known is not None:
+            return _same(known, fingerprint)
+        event_id = derived_id("request", tenant_id, request_id)
+        await _remember(unit, request_id, fingerprint, event_id)
+        return unit.publish(topic, document_id, message, event_id=event_id)
+
+
+async def _remember(unit: Unit, request_id: str, fingerprint: str, event_id: str) -> None:
+    row = RequestRow(
+        tenant_id=unit.tenant_id,
+        request_id=request_id,
+        fingerprint=fingerprint,
+        event_id=event_id,
+    )
+    unit.session.add(row)
+    try:
+        await unit.session.flush()
+    except IntegrityError as error:
+        # The same call runs on another replica; the next try finds its row.
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="request") from error
 
 
 def _same(known: RequestRow, fingerprint: str) -> str:

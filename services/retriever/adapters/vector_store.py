@@ -20,6 +20,8 @@ ROWS_A_CALL = 500
 MAX_LIMIT = 16_384
 """Milvus returns at most this many hits."""
 SERVER_THREADS = 8
+CONTENTS_SECONDS = 600.0
+"""Listing a whole collection takes many calls."""
 NOT_LOADED = 101
 """Milvus' code for a collection that a restart left on disk."""
 
@@ -116,12 +118,19 @@ class VectorStore:
 
     async def contents(self, name: str) -> dict[str, int]:
         """Chunk id to version key, of the whole collection."""
-        return await self._call(name, lambda client: dict(_contents(client, name, self._timeout)))
+        return await self._call(
+            name,
+            lambda client: dict(_contents(client, name, self._timeout)),
+            seconds=CONTENTS_SECONDS,
+        )
 
-    async def _call(self, name: str, work: Callable[[MilvusClient], R]) -> R:
+    async def _call(
+        self, name: str, work: Callable[[MilvusClient], R], *, seconds: float = 0.0
+    ) -> R:
+        """seconds: for work of many calls; twice the time of one call as a rule."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(2 * self._timeout):
+            async with asyncio.timeout(seconds or 2 * self._timeout):
                 return await loop.run_in_executor(self._threads, self._run, name, work)
         except TimeoutError as error:
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="milvus") from error
