@@ -23,7 +23,7 @@ from tidemill.telemetry import Telemetry, open_telemetry
 log = structlog.get_logger()
 
 HEALTH_SECONDS = 1.0
-PING_SECONDS = 5.0
+PING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
