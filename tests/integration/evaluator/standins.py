@@ -26,7 +26,7 @@ from tidemill.runtime import Runtime
 
 TENANT = "acme"
 BASE = "base"
-NEWS_SECONDS = 100.0
+NEWS_SECONDS = 240.0
 
 SAMPLES = [
     Sample(

@@ -41,7 +41,7 @@ def seen(mesh: Mesh, release_id: str, state: str) -> Callable[[], bool]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 async def test_killed_at_every_step_it_promotes_once_and_asks_little_twice(stage: Stage) -> None:
     mesh = stage.mesh
     mesh.skills["rel_v1"] = Skill(9)

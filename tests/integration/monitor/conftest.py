@@ -22,7 +22,7 @@ from tidemill.settings import MeshSettings
 
 TENANT = "acme"
 SCOPES = ("alerts:read", "budgets:write")
-NEWS_SECONDS = 100.0
+NEWS_SECONDS = 240.0
 SMALL = {
     "POLL_SECONDS": "0.05",
     "DRIFT_REFERENCE": "40",

@@ -122,14 +122,14 @@ def noisy(random: np.random.Generator, share: float) -> Results:
 
 
 def test_many_tries_without_a_gain_pass_in_few_tenants() -> None:
-    """The promise is 5 percent over all looks; 100 tenants break it above 13 with p < 0.001."""
+    """The promise is 5 percent over all looks; 60 tenants break it above 9 with p < 0.001."""
     random = np.random.default_rng(7)
     rules = RULES.model_copy(update={"max_citation_drop": 1.0, "min_effect": 0.0})
     lucky = 0
-    for _ in range(100):
-        made = [pairs(noisy(random, 0.6), noisy(random, 0.6), n=20) for _ in range(12)]
+    for _ in range(60):
+        made = [pairs(noisy(random, 0.6), noisy(random, 0.6), n=20) for _ in range(8)]
         lucky += any(
             judge(tried, rules, alpha_of_look(rules.alpha, look), seed=1).passed
             for look, tried in enumerate(made, start=1)
         )
-    assert lucky <= 13
+    assert lucky <= 9

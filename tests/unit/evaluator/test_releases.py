@@ -98,7 +98,7 @@ class AnyOrder(RuleBasedStateMachine):
         return [entry.release_id for entry in self.ledger.entries.values() if entry.state is state]
 
 
-AnyOrder.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
 
 
