@@ -104,7 +104,7 @@ class DocumentChunked(_message.Message):
     document_id: _builtins.str
     version: _builtins.int
     content_hash: _builtins.str
-    """SHA-256 of the submitted bytes and media type, hexadecimal."""
+    """SHA-256 of the submitted bytes, media type and title, hexadecimal."""
     title: _builtins.str
     source_uri: _builtins.str
     masked_count: _builtins.int
