@@ -29,7 +29,7 @@ async def add_answer(
         prompt="" if evaluation else answer.prompt,
         completion="" if evaluation else answer.completion,
         passages=json.dumps([] if evaluation else shown),
-        finish_reason=answer.finish_reason,
+        refused=answer.refused,
         evaluation=evaluation,
     )
     session.add(row)
@@ -162,7 +162,7 @@ def answer_of(row: AnswerRow) -> Answer:
         prompt=row.prompt,
         completion=row.completion,
         passages=tuple(Passage(*shown) for shown in json.loads(row.passages)),
-        finish_reason=row.finish_reason,
+        refused=row.refused,
     )
 
 

@@ -54,7 +54,7 @@ class AnswerRow(Base):
     prompt: Mapped[str] = mapped_column(Text)
     completion: Mapped[str] = mapped_column(Text)
     passages: Mapped[str] = mapped_column(Text)
-    finish_reason: Mapped[str] = mapped_column(String(40))
+    refused: Mapped[bool] = mapped_column(Boolean)
     evaluation: Mapped[bool] = mapped_column(Boolean)
 
 

@@ -71,7 +71,7 @@ def lesson_of(feedback: Feedback, answer: Answer, other: Answer | None = None) -
     return Lesson(
         prompt=answer.prompt,
         target=target,
-        rejected=answer.completion if differs and not approves else "",
+        rejected=answer.completion if differs else "",
         answer_id=answer.answer_id,
         feedback_id=feedback.feedback_id,
         user_hash=answer.user_hash,
@@ -95,7 +95,10 @@ def _target(feedback: Feedback, answer: Answer, other: Answer | None) -> str | S
 
 
 def _approved(answer: Answer) -> str | Skip:
-    """The answer's own text, if it is one that a model should write again."""
+    """The answer's own text, if it is one that a model should write again. An approved refusal
+    teaches the model to refuse by itself, whatever it had written before a guardrail refused."""
+    if answer.refused:
+        return REFUSAL
     shown = {passage.marker for passage in answer.passages}
     cites = set(markers(answer.completion))
     if is_refusal(answer.completion) or (cites and cites <= shown):

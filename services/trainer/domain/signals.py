@@ -30,14 +30,15 @@ class Passage:
 
 @dataclass(frozen=True)
 class Answer:
-    """The part of an answer that training needs; `completion` is the model's own text."""
+    """The part of an answer that training needs; `completion` is the model's own text, and
+    `refused` tells that the user saw a refusal instead, the model's or a guardrail's."""
 
     answer_id: str
     user_hash: str
     prompt: str
     completion: str
     passages: tuple[Passage, ...]
-    finish_reason: str
+    refused: bool
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def answer_of(event: AnswerGenerated) -> Answer:
         prompt=event.prompt,
         completion=event.completion.strip(),
         passages=tuple(shown),
-        finish_reason=event.finish_reason,
+        refused=event.refused,
     )
 
 

@@ -48,7 +48,7 @@ def answer(prompt: Callable[[str], str]) -> Callable[..., Answer]:
             "prompt": prompt(f"How many days of leave? ({answer_id})"),
             "completion": "There are some days of leave.",
             "passages": shown,
-            "finish_reason": "stop",
+            "refused": False,
         }
         return Answer(**values | changes)
 

@@ -68,6 +68,14 @@ def test_an_approved_text_without_a_valid_citation_is_skipped(
     assert lesson_of(feedback(Kind.THUMB_UP), approved) is Skip.NOT_CITED
 
 
+def test_an_approved_refusal_teaches_the_model_to_refuse_by_itself(
+    answer: Answers, feedback: Feedbacks
+) -> None:
+    stopped = answer(completion="The fee is 12 euros.", refused=True)
+    lesson = taught(lesson_of(feedback(Kind.THUMB_UP), stopped))
+    assert (lesson.target, lesson.rejected) == ("NOT_IN_CONTEXT", "The fee is 12 euros.")
+
+
 def test_a_thumb_down_alone_teaches_nothing(answer: Answers, feedback: Feedbacks) -> None:
     assert lesson_of(feedback(Kind.THUMB_DOWN), answer()) is Skip.NO_TARGET
 
