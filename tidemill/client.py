@@ -87,13 +87,14 @@ class Client:
         return await self._publish(DOCUMENTS_WITHDRAWN, document_id, message)
 
     async def record_feedback(self, feedback: FeedbackRecorded, *, traceparent: str = "") -> str:
-        """Put feedback on the log; an empty feedback_id is filled.
+        """Put feedback on the log; returns its id, which is made when it has none.
 
         traceparent: the answer's, so that question, feedback and training are one trace.
         """
         feedback.feedback_id = feedback.feedback_id or new_id("fbk")
         feedback.recorded_time.CopyFrom(timestamp())
-        return await self._publish(FEEDBACK_RECORDED, feedback.answer_id, feedback, traceparent)
+        await self._publish(FEEDBACK_RECORDED, feedback.answer_id, feedback, traceparent)
+        return feedback.feedback_id
 
     async def generate(
         self, question: str, *, end_user_id: str = "", timeout: float = ANSWER_SECONDS

@@ -47,7 +47,9 @@ class Output:
 
     def __init__(self, json_mode: bool = False) -> None:
         self.json_mode = json_mode
-        self.console = Console(stderr=False, highlight=False, soft_wrap=True)
+        # Into a file or a pipe a table is never cut.
+        width = None if sys.stdout.isatty() else 200
+        self.console = Console(stderr=False, highlight=False, soft_wrap=True, width=width)
         self.progress = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def note(self, text: str) -> None:
@@ -74,7 +76,7 @@ class Output:
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
-            table.add_column(column)
+            table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(str(cell) for cell in row))
         self.console.print(table)

@@ -44,7 +44,8 @@ def releases(tenant: str = TENANT_OPTION, json_mode: bool = JSON_OPTION) -> None
         ]
         context.output.document({"releases": rows})
         columns = ("release_id", "state", "adapter", "prompt_version", "reasons")
-        context.output.table(columns, [[row[c] or "" for c in columns] for row in rows])
+        cells = [[*(row[c] for c in columns[:-1]), " ".join(row["reasons"])] for row in rows]
+        context.output.table(columns, cells)
         if not rows:
             context.output.line("No release yet: the base model with the default prompt answers.")
 

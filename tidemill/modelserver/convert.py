@@ -98,7 +98,7 @@ def _check_same(encoder: Any, converted: Path) -> None:
 def _pooled(model: Any, pooling: str) -> Any:
     import torch
 
-    class Pooled(torch.nn.Module):  # type: ignore[misc]
+    class Pooled(torch.nn.Module):
         """(rows, tokens) ids and mask to (rows, dimensions) unit vectors."""
 
         def __init__(self) -> None:
