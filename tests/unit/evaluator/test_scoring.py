@@ -1,13 +1,20 @@
 """Scorers: what counts as right, on answers as the serving path gives them."""
 
+import contextlib
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rouge_score.rouge_scorer import RougeScorer
 
 from services.evaluator.domain import scoring
 from services.evaluator.domain.results import Answer, failed_result, primary_score, score_answer
 from services.evaluator.domain.suites import Sample
+
+# Its logging library closes, with the other handlers, whatever stream it saw at import; pytest's
+# own must not be that stream.
+with contextlib.redirect_stderr(sys.__stderr__):
+    from rouge_score.rouge_scorer import RougeScorer
 
 LEAVE = Sample("leave", "How many days of leave?", "27 days", ("hr/annual-leave",))
 UNKNOWN = Sample("unknown", "What is the chairman's shoe size?", "")
