@@ -1,6 +1,7 @@
 """Kills and failures: a run goes on from its checkpoint, or is given up with a reason."""
 
 import asyncio
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -77,8 +78,7 @@ async def test_a_run_that_keeps_failing_is_given_up_with_its_reason(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tiny_model: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken-model"
-    broken.mkdir()
-    (broken / "config.json").write_text((tiny_model / "config.json").read_text())
+    shutil.copytree(tiny_model, broken, ignore=shutil.ignore_patterns("*.safetensors"))
     monkeypatch.setenv("TIDEMILL_LLM", str(broken))
     monkeypatch.setenv("TIDEMILL_TRAINER_ATTEMPTS", "2")
     async with stage.trainer():
