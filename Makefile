@@ -31,10 +31,11 @@ demo: setup ## Run the whole loop on the example handbook (JSON=FILE writes the 
 	$(BIN)/tidemill demo $(if $(JSON),--json $(JSON)) $(DEMO_ARGS)
 
 test: setup ## Run all tests: unit, real broker, real Triton, end to end
-	@# Most tests wait for processes; two at a time. A process that a busy machine starved is
-	@# tried once more, and said so. The loop has the machine for itself.
-	$(BIN)/pytest -n 2 --dist loadfile --reruns 1 --ignore tests/e2e $(PYTEST_ARGS)
-	$(BIN)/pytest --reruns 1 tests/e2e
+	@# Most tests wait for processes, so two run at a time; a process that a busy machine starved
+	@# is tried once more, and the report says so. Triton and the loop get the machine alone.
+	$(BIN)/pytest -n 2 --dist loadfile --reruns 1 tests/unit tests/conformance tests/integration \
+	  --ignore tests/integration/triton $(PYTEST_ARGS)
+	$(BIN)/pytest --reruns 1 tests/integration/triton tests/e2e
 	@echo "Next: make demo, or make check"
 
 check: $(STAMPS)/environment ## Format, lint, types, import rules, contracts

@@ -40,7 +40,7 @@ async def test_answer_is_recorded_with_everything_behind_it(house: House) -> Non
     assert event.prompt == house.model.requests[0].prompt
     assert "[2] Annual leave > Entitlement: Leave is requested in the portal" in event.prompt
     assert (event.completion, event.text) == ("27 days [1]", "27 days [1]")
-    assert [chunk.marker for chunk in event.chunks] == [1, 2, 3]
+    assert [chunk.marker for chunk in event.chunks] == [1, 2]
     assert list(event.cited_chunk_ids) == ["chunk-0"]
     assert event.purpose == PURPOSE_PRODUCTION
     assert {v.guardrail: v.outcome for v in event.guardrail_verdicts} == {
