@@ -34,7 +34,7 @@ test: setup ## Run all tests: unit, real broker, real Triton, end to end
 	@# Most tests wait for processes, so two run at a time; a process that a busy machine starved
 	@# is tried once more, and the report says so. Triton and the loop get the machine alone.
 	$(BIN)/pytest -n 2 --dist loadfile --reruns 1 tests/unit tests/conformance tests/integration \
-	  --ignore tests/integration/triton $(PYTEST_ARGS)
+	  --ignore tests/integration/triton
 	$(BIN)/pytest --reruns 1 tests/integration/triton tests/e2e
 	@echo "Next: make demo, or make check"
 
