@@ -35,7 +35,8 @@ test: setup ## Run all tests: unit, real broker, real Triton, end to end
 	@# is tried once more, and the report says so. Triton and the loop get the machine alone.
 	$(BIN)/pytest -n 2 --dist loadfile --reruns 1 tests/unit tests/conformance tests/integration \
 	  --ignore tests/integration/triton
-	$(BIN)/pytest --reruns 1 tests/integration/triton tests/e2e
+	$(BIN)/pytest --reruns 1 tests/integration/triton
+	$(BIN)/pytest tests/e2e
 	@echo "Next: make demo, or make check"
 
 check: $(STAMPS)/environment ## Format, lint, types, import rules, contracts
