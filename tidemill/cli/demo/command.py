@@ -22,6 +22,9 @@ DEMO_SETTINGS = {
     "TIDEMILL_EVALUATOR_CANARY_MIN_ANSWERS": "12",
     "TIDEMILL_EVALUATOR_CANARY_MIN_SECONDS": "5",
     "TIDEMILL_TRAINER_QUIET_SECONDS": "3",
+    # A dozen held-out questions have no answer: the default bound of 0.10 is one of them, and
+    # what the base model does not refuse is luck. The score counts refusals all the same.
+    "TIDEMILL_EVALUATOR_GATE_MAX_REFUSAL_DROP": "0.5",
 }
 
 NEXT = """
