@@ -54,8 +54,9 @@ def test_the_mesh_still_answers_after_the_demo(figures: Any, mesh: Mesh) -> None
     assert {p["name"] for p in status["processes"]} >= {"broker", "triton", "inference"}
     answers = [mesh.json("ask", text) for text in QUESTIONS]
     assert {answer["release_id"] for answer in answers} == {figures["release"]["after"]}
-    cited = {c["document_id"] for answer in answers for c in answer["citations"]}
-    assert cited & set(QUESTIONS.values())
+    pairs = zip(answers, QUESTIONS.values(), strict=True)
+    right = [d in {c["document_id"] for c in answer["citations"]} for answer, d in pairs]
+    assert sum(right) >= 2
 
 
 def test_feedback_on_an_unknown_answer_is_refused(figures: Any, mesh: Mesh) -> None:
@@ -93,4 +94,4 @@ def test_state_survives_down_and_up(figures: Any, mesh: Mesh) -> None:
     assert len(mesh.json("alerts")["alerts"]) >= alerts
     answer = mesh.json("ask", QUESTION)
     assert answer["release_id"] == figures["release"]["after"]
-    assert answer["text"]
+    assert not answer["refused"]

@@ -22,8 +22,8 @@ DEMO_SETTINGS = {
     "TIDEMILL_EVALUATOR_CANARY_MIN_ANSWERS": "12",
     "TIDEMILL_EVALUATOR_CANARY_MIN_SECONDS": "5",
     "TIDEMILL_TRAINER_QUIET_SECONDS": "3",
-    # A dozen held-out questions have no answer: the default bound of 0.10 is one of them, and
-    # what the base model does not refuse is luck. The score counts refusals all the same.
+    # Looser than the default of 0.10, which refused a candidate of this demo: training costs the
+    # small model right refusals. A stopgap until training mends it (docs/todo.md, 4).
     "TIDEMILL_EVALUATOR_GATE_MAX_REFUSAL_DROP": "0.5",
 }
 
