@@ -2,9 +2,9 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -40,6 +40,8 @@ class Runtime:
     telemetry: Telemetry
     channels: Channels
     tasks: Tasks
+    conditions: dict[str, Callable[[], bool]] = field(default_factory=dict)
+    """What else must hold, by name, before the service says that it serves."""
 
 
 Lifespan = Callable[[Runtime], AbstractAsyncContextManager[None]]
@@ -112,12 +114,16 @@ async def wind_down(runtime: Runtime) -> None:
 
 
 async def report_health(runtime: Runtime) -> None:
-    """SERVING only while rows answer and every consumer makes progress."""
+    """SERVING only while rows answer, every consumer makes progress and the conditions hold."""
     try:
         async with asyncio.timeout(PING_SECONDS):
             await runtime.database.ping()
-        stalled = await runtime.bus.stalled()
+        stalled = [*await runtime.bus.stalled(), *unmet(runtime.conditions)]
     except (Fault, TimeoutError):
         stalled = ["database"]
     if await runtime.server.set_serving(not stalled):
         log.warning("health_changed", serving=not stalled, stalled=list(stalled))
+
+
+def unmet(conditions: Mapping[str, Callable[[], bool]]) -> list[str]:
+    return sorted(name for name, holds in conditions.items() if not holds())

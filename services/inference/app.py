@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 from services.inference.adapters.store import Base
 from services.inference.consumer import on_release_changed
 from services.inference.handlers.feedback import FeedbackTaking
 from services.inference.handlers.opening import open_answering
-from services.inference.handlers.releases import preload
+from services.inference.handlers.releases import Preloading
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import InferenceSettings
 from tidemill import topics
@@ -31,6 +30,7 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         servicer = InferenceServicer(answering, feedback, settings.default_output_tokens)
         add_InferenceServiceServicer_to_server(servicer, runtime.server.grpc)
         bus.subscribe(topics.RELEASES_CHANGED, on_release_changed, timeout=30.0)
-        work = partial(preload, database, answering.shelf)
-        runtime.tasks.every("preload", PRELOAD_SECONDS, work)
+        preloading = Preloading(database, answering.shelf)
+        runtime.conditions["adapters"] = preloading.is_done
+        runtime.tasks.every("preload", PRELOAD_SECONDS, preloading.turn)
         yield

@@ -23,6 +23,11 @@ HINTS: Mapping[Reason, str] = {
     Reason.DOCUMENT_BROKEN: "the file is not what its type says; open and save it again",
     Reason.ENCODING_INVALID: "save the text as UTF-8, or name its charset in the media type",
     Reason.OVERLOADED: "too much is waiting; try again in a moment",
+    Reason.ADAPTER_UNAVAILABLE: "the release's adapter is not loaded yet; try again in a moment",
+    Reason.STORAGE_FULL: "free space on the disk of TIDEMILL_HOME; what was sent is not lost",
+    Reason.RELEASE_NOT_FOUND: "no such release in this tenant; see `tidemill releases`",
+    Reason.SCOPE_MISSING: "the token may not do this; see `tidemill token --help`",
+    Reason.INTERNAL: "a bug; the log of the service under TIDEMILL_HOME/logs has the place",
 }
 
 

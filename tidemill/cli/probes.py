@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiokafka.admin import AIOKafkaAdminClient
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tidemill.api.embedder.v1 import EmbedderServiceStub, EmbedRequest
 from tidemill.api.evaluator.v1 import EvaluatorServiceStub, ListReleasesRequest
@@ -76,6 +78,11 @@ class Probes:
         async def ask(method: Callable[..., object], request: object) -> None:
             await call(method, request, token=token, timeout=PROBE_SECONDS)  # type: ignore[arg-type]
 
+        # A service that answers may still lack something, such as the adapter of a live release.
+        check = HealthStub(channel).Check  # type: ignore[attr-defined]
+        health = await call(check, HealthCheckRequest(), token=token, timeout=PROBE_SECONDS)
+        if health.status != HealthCheckResponse.SERVING:
+            raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency=name)
         if name == "ingest":
             await ask(IngestServiceStub(channel).ListDocuments, ListDocumentsRequest())
         elif name == "embedder":

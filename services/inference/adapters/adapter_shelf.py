@@ -15,7 +15,11 @@ from tidemill.faults import Fault, Reason
 
 log = structlog.get_logger()
 
+OUTAGE_RETRY_SECONDS = 1.0
+"""Pause after the model server or the store could not be reached: it may be starting."""
 RETRY_SECONDS = 15.0
+"""Pause after the adapter itself was refused."""
+OUTAGES = frozenset({Reason.DEPENDENCY_UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED})
 LOAD_SECONDS = 60.0
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -32,15 +36,19 @@ class AdapterShelf:
         self._load = load
         self._clock = clock
         self._loaded: dict[str, str] = {}
-        self._failed_at: dict[str, float] = {}
+        self._retry_at: dict[str, float] = {}
+        self._refused: set[str] = set()
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def may_try(self, adapter: Adapter) -> bool:
         """False while it is loaded, and for a while after it could not be."""
         if self._loaded.get(adapter.name) == adapter.hash:
             return False
-        failed_at = self._failed_at.get(adapter.name)
-        return failed_at is None or self._clock.monotonic() - failed_at >= RETRY_SECONDS
+        return self._clock.monotonic() >= self._retry_at.get(adapter.name, 0.0)
+
+    def is_settled(self, adapter: Adapter) -> bool:
+        """It is loaded, or was refused for what it is: waiting would not change that."""
+        return self._loaded.get(adapter.name) == adapter.hash or adapter.name in self._refused
 
     async def ensure(self, adapter: Adapter) -> None:
         """Returns once the model server answers with the adapter; Fault(ADAPTER_UNAVAILABLE)."""
@@ -62,13 +70,20 @@ class AdapterShelf:
             async with asyncio.timeout(LOAD_SECONDS):
                 await self._fetch_and_load(adapter)
         except (Fault, TimeoutError) as error:
-            self._failed_at[adapter.name] = self._clock.monotonic()
-            cause = error.reason.value if isinstance(error, Fault) else "DEADLINE_EXCEEDED"
-            log.warning("adapter_load_failed", adapter=adapter.name, cause=cause)
+            reason = error.reason if isinstance(error, Fault) else Reason.DEADLINE_EXCEEDED
+            self._pause(adapter, outage=reason in OUTAGES)
+            log.warning("adapter_load_failed", adapter=adapter.name, cause=reason.value)
             raise _unavailable(adapter) from error
-        self._failed_at.pop(adapter.name, None)
+        self._retry_at.pop(adapter.name, None)
+        self._refused.discard(adapter.name)
         self._loaded[adapter.name] = adapter.hash
         log.info("adapter_loaded", adapter=adapter.name)
+
+    def _pause(self, adapter: Adapter, *, outage: bool) -> None:
+        seconds = OUTAGE_RETRY_SECONDS if outage else RETRY_SECONDS
+        self._retry_at[adapter.name] = self._clock.monotonic() + seconds
+        if not outage:
+            self._refused.add(adapter.name)
 
     async def _fetch_and_load(self, adapter: Adapter) -> None:
         if not SAFE_NAME.fullmatch(adapter.name):

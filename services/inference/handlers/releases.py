@@ -1,5 +1,7 @@
 """Follow the releases of every tenant and choose the one that answers."""
 
+from collections.abc import Sequence
+
 import structlog
 
 from services.inference.adapters.adapter_shelf import AdapterShelf
@@ -60,9 +62,28 @@ async def choose(
     return chosen
 
 
-async def preload(database: Database, shelf: AdapterShelf) -> None:
-    """Load the adapters of releases that answer or soon may; one that fails waits for later."""
-    for adapter in await adapters_in(database, PRELOADED):
+class Preloading:
+    """Keeps the adapters of releases that answer, or soon may, loaded."""
+
+    def __init__(self, database: Database, shelf: AdapterShelf) -> None:
+        self._database = database
+        self._shelf = shelf
+        self._done = False
+
+    def is_done(self) -> bool:
+        """Every adapter known at start was loaded or refused: a replica that has just started
+        takes no questions for a release whose adapter it lacks."""
+        return self._done
+
+    async def turn(self) -> None:
+        """Load what is missing; one that fails waits for later."""
+        adapters = await adapters_in(self._database, PRELOADED)
+        await preload(self._shelf, adapters)
+        self._done = self._done or all(map(self._shelf.is_settled, adapters))
+
+
+async def preload(shelf: AdapterShelf, adapters: Sequence[Adapter]) -> None:
+    for adapter in adapters:
         if not shelf.may_try(adapter):
             continue
         try:

@@ -1,14 +1,15 @@
 """Which release answers whom, and what happens when its adapter cannot be had."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from services.inference.adapters.adapter_shelf import RETRY_SECONDS
+from services.inference.adapters.adapter_shelf import OUTAGE_RETRY_SECONDS, RETRY_SECONDS
 from services.inference.adapters.store import load_releases, save_release
 from services.inference.domain.releases import Adapter, Release, State
-from services.inference.handlers.releases import preload, release_of
+from services.inference.handlers.releases import Preloading, release_of
 from tests.unit.inference.conftest import House
 from tidemill import topics
 from tidemill.api.events.v1 import (
@@ -143,7 +144,7 @@ async def test_canary_whose_adapter_fails_leaves_its_users_with_the_release_in_f
 async def test_adapter_is_loaded_ahead_of_need(house: House, tmp_path: Path) -> None:
     adapter = await stored_adapter(house, tmp_path, "harbor-v1")
     await change(house, "r1", State.PROPOSED, 3, adapter=adapter)
-    await preload(house.runtime.database, house.parts.shelf)
+    await Preloading(house.runtime.database, house.parts.shelf).turn()
     assert list(house.model.loaded) == ["harbor-v1"]
     assert not house.parts.shelf.may_try(adapter)
 
@@ -152,9 +153,37 @@ async def test_failed_load_is_not_tried_again_at_once(house: House, tmp_path: Pa
     adapter = await stored_adapter(house, tmp_path, "harbor-v1")
     await change(house, "r1", State.PROPOSED, 3, adapter=adapter)
     house.model.load_fault = Fault(Reason.DEPENDENCY_UNAVAILABLE)
-    await preload(house.runtime.database, house.parts.shelf)
+    await Preloading(house.runtime.database, house.parts.shelf).turn()
     assert not house.parts.shelf.may_try(adapter)
-    assert RETRY_SECONDS > 5
+    assert OUTAGE_RETRY_SECONDS < 5 < RETRY_SECONDS
+
+
+async def test_a_replica_is_not_ready_while_an_adapter_waits_for_the_model_server(
+    house: House, tmp_path: Path
+) -> None:
+    adapter = await stored_adapter(house, tmp_path, "harbor-v1")
+    await change(house, "r1", State.PROMOTED, 3, adapter=adapter)
+    preloading = Preloading(house.runtime.database, house.parts.shelf)
+    house.model.load_fault = Fault(Reason.DEPENDENCY_UNAVAILABLE)
+    await preloading.turn()
+    assert not preloading.is_done()
+    house.model.load_fault = None
+    async with asyncio.timeout(5 * OUTAGE_RETRY_SECONDS):
+        while not preloading.is_done():
+            await preloading.turn()
+            await asyncio.sleep(0.05)
+    assert list(house.model.loaded) == ["harbor-v1"]
+
+
+async def test_a_damaged_adapter_does_not_keep_a_replica_from_serving_others(
+    house: House, tmp_path: Path
+) -> None:
+    adapter = await stored_adapter(house, tmp_path, "harbor-v1")
+    await change(house, "r1", State.PROMOTED, 3, adapter=replace(adapter, hash="0" * 64))
+    preloading = Preloading(house.runtime.database, house.parts.shelf)
+    await preloading.turn()
+    assert preloading.is_done()
+    assert house.model.loaded == {}
 
 
 async def test_adapter_that_the_model_server_lost_is_brought_again(
