@@ -33,6 +33,11 @@ def test_prompt_is_the_contract_between_inference_trainer_and_evaluator() -> Non
     )
 
 
+def test_a_first_heading_that_repeats_the_title_is_said_once() -> None:
+    passage = Passage(1, "Annual leave", ("Annual leave", "Entitlement"), "27 days.")
+    assert "[1] Annual leave > Entitlement: 27 days.\n" in find_prompt("").build([passage], "?")
+
+
 def test_empty_version_means_the_default_prompt() -> None:
     assert find_prompt("").version == DEFAULT_PROMPT
 
