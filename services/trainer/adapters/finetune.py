@@ -18,7 +18,6 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -30,17 +29,9 @@ from safetensors.torch import save as to_safetensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.trainer.adapters import run_folder
+from services.trainer.adapters.passes import Example, Reader, score
 from services.trainer.adapters.run_folder import Plan, Progress
-from services.trainer.domain.recipe import Phase, Recipe, Step, plan_steps
-
-
-@dataclass(frozen=True)
-class Example:
-    """Token ids: prompt (P), target (C, end token included), rejected (R; empty when none)."""
-
-    prompt: list[int]
-    target: list[int]
-    rejected: list[int]
+from services.trainer.domain.recipe import Recipe, Step, plan_steps
 
 
 class LossDiverged(Exception):
@@ -121,7 +112,7 @@ def encode(records: list[dict[str, str]], tokenizer: Any, recipe: Recipe) -> Ite
             yield Example(prompt, [*target, end], rejected)
 
 
-def build_model(plan: Plan) -> tuple[Any, "Reader"]:
+def build_model(plan: Plan) -> tuple[Any, Reader]:
     """The base in the precision that this processor computes fast, with a fresh adapter."""
     fast_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
     dtype = torch.bfloat16 if fast_bfloat16 else torch.float32
@@ -139,31 +130,6 @@ def build_model(plan: Plan) -> tuple[Any, "Reader"]:
     return model, Reader(model, plain)
 
 
-class Reader:
-    """A plain copy of the model that has the adapter merged in: faster than LoRA's side paths."""
-
-    def __init__(self, model: Any, plain: Any) -> None:
-        self._plain = plain.eval()
-        layers = dict(plain.named_modules())
-        tuned = model.base_model.model.model.named_modules()
-        self._pairs = [(lora, layers[name]) for name, lora in tuned if hasattr(lora, "lora_A")]
-
-    def merge(self) -> None:
-        """Take over the adapter as it is now. From the base each time: no error adds up."""
-        with torch.no_grad():
-            for lora, layer in self._pairs:
-                down, up = lora.lora_A["default"].weight, lora.lora_B["default"].weight
-                base = lora.base_layer.weight.float()  # (out, in) + (out, rank) x (rank, in)
-                layer.weight.copy_(torch.addmm(base, up, down, alpha=lora.scaling["default"]))
-
-    def read(self, tokens: list[int]) -> Any:
-        """Keys and values of the tokens, without gradients; None for no tokens."""
-        if not tokens:
-            return None
-        with torch.no_grad():
-            return self._plain(input_ids=torch.tensor([tokens]), use_cache=True).past_key_values
-
-
 def run_step(
     model: Any,
     reader: Reader,
@@ -173,21 +139,13 @@ def run_step(
     reference: dict[int, float],
     recipe: Recipe,
 ) -> float:
-    """One optimizer step over the step's examples, one after the other; returns the loss."""
+    """One optimizer step over the step's examples; returns the loss."""
     group = optimizer.param_groups[0]
     group["lr"] = step.learning_rate
     reader.merge()
-    targets = sum(len(examples[index].target) for index in step.examples)
-    total = 0.0
-    for index in step.examples:
-        chosen, rejected = logprobs(model, reader, examples[index], recipe, step.phase)
-        if step.phase == "supervised":
-            loss = -chosen.sum() / targets
-        else:
-            margin = chosen.sum() - rejected.sum() - reference[index]
-            loss = preference_loss(chosen, margin, recipe) / len(step.examples)
-        loss.backward()
-        total += loss.item()
+    loss = step_loss(model, reader, [examples[i] for i in step.examples], step, reference, recipe)
+    loss.backward()
+    total = float(loss.item())
     if not math.isfinite(total):
         raise LossDiverged
     torch.nn.utils.clip_grad_norm_(group["params"], recipe.max_gradient_norm)
@@ -196,43 +154,24 @@ def run_step(
     return total
 
 
-def logprobs(
-    model: Any, reader: Reader, example: Example, recipe: Recipe, phase: Phase
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-probabilities of the target tokens (C,) and of the rejected ones (R,).
-
-    The rejected text, wanted in the preference phase alone, continues the same prompt in the same
-    pass: it gets the positions of the target and does not see it.
-    """
-    rejected = example.rejected if phase == "preference" else []
-    cut = max(0, len(example.prompt) - recipe.gradient_tokens)
-    head, tail = example.prompt[:cut], example.prompt[cut:]
-    first, other = len(tail), len(tail) + len(example.target)  # where the two texts start
-    tokens = tail + example.target + rejected
-    places = [*range(cut, cut + other), *range(cut + first, cut + first + len(rejected))]
-    visible = torch.ones(len(tokens), len(head) + len(tokens), dtype=torch.bool).tril(len(head))
-    visible[other:, len(head) + first : len(head) + other] = False
-    hidden = model.base_model.model.model(
-        input_ids=torch.tensor([tokens]),
-        position_ids=torch.tensor([places]),
-        attention_mask=visible[None, None],
-        past_key_values=reader.read(head),
-        use_cache=bool(head),
-    ).last_hidden_state[0]  # (T + C + R, width)
-    # Logits only where there is a label: the vocabulary is far wider than the model.
-    before = hidden[first - 1 : first]
-    chosen = torch.cat([before, hidden[first : other - 1]])
-    against = torch.cat([before, hidden[other:-1]]) if rejected else hidden[:0]
-    return (
-        token_logprobs(model, chosen, example.target),
-        token_logprobs(model, against, rejected),
-    )
-
-
-def token_logprobs(model: Any, hidden: torch.Tensor, labels: list[int]) -> torch.Tensor:
-    """Log-probability of each label (N,) from the hidden states before them (N, width)."""
-    logits = model.base_model.model.lm_head(hidden).float()  # (N, vocabulary)
-    return -nn.cross_entropy(logits, torch.tensor(labels, dtype=torch.long), reduction="none")
+def step_loss(
+    model: Any,
+    reader: Reader,
+    chosen: list[Example],
+    step: Step,
+    reference: dict[int, float],
+    recipe: Recipe,
+) -> torch.Tensor:
+    """Mean over target tokens (supervised) or over examples (preference)."""
+    paired = step.phase == "preference"
+    scored = score(model, reader, chosen, recipe.gradient_tokens, with_rejected=paired)
+    if not paired:
+        return -torch.cat([each.chosen for each in scored]).mean()
+    losses = []
+    for index, each in zip(step.examples, scored, strict=True):
+        margin = each.chosen.sum() - each.rejected.sum() - reference[index]
+        losses.append(preference_loss(each.chosen, margin, recipe))
+    return torch.stack(losses).mean()
 
 
 def preference_loss(chosen: torch.Tensor, margin: torch.Tensor, recipe: Recipe) -> torch.Tensor:
@@ -251,8 +190,10 @@ def reference_margins(
     reader.merge()
     for index in sorted(wanted):
         with torch.no_grad():
-            chosen, rejected = logprobs(model, reader, examples[index], recipe, "preference")
-        margins[index] = (chosen.sum() - rejected.sum()).item()
+            (pair,) = score(
+                model, reader, [examples[index]], recipe.gradient_tokens, with_rejected=True
+            )
+        margins[index] = (pair.chosen.sum() - pair.rejected.sum()).item()
     return margins
 
 

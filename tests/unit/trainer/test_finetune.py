@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from services.trainer.adapters import finetune, run_folder
+from services.trainer.adapters.passes import Example, score
 from services.trainer.adapters.run_folder import Plan
 from services.trainer.domain.recipe import Recipe
 from tidemill.artifacts import manifest_of
@@ -127,14 +129,42 @@ def test_the_adapter_is_peft_safetensors_without_paths_of_this_machine(
 
 def test_a_pair_in_one_pass_scores_as_two_separate_texts(plan: Callable[..., Plan]) -> None:
     model, reader = finetune.build_model(plan())
-    pair = finetune.Example([2, 3, 4, 5, 6], [6, 7, 1], [8, 9, 10, 1])
-    other = finetune.Example(pair.prompt, pair.rejected, [])
-    chosen, rejected = finetune.logprobs(model, reader, pair, RECIPE, "preference")
-    alone, nothing = finetune.logprobs(model, reader, pair, RECIPE, "supervised")
-    against, _ = finetune.logprobs(model, reader, other, RECIPE, "supervised")
-    assert torch.allclose(chosen, alone, atol=1e-5)
-    assert torch.allclose(rejected, against, atol=1e-5)
-    assert len(nothing) == 0
+    pair = Example([2, 3, 4, 5, 6], [6, 7, 1], [8, 9, 10, 1])
+    other = Example(pair.prompt, pair.rejected, [])
+    (both,) = score(model, reader, [pair], 3, with_rejected=True)
+    (alone,) = score(model, reader, [pair], 3, with_rejected=False)
+    (against,) = score(model, reader, [other], 3, with_rejected=False)
+    assert torch.allclose(both.chosen, alone.chosen, atol=1e-5)
+    assert torch.allclose(both.rejected, against.chosen, atol=1e-5)
+    assert len(alone.rejected) == 0
+
+
+@pytest.mark.parametrize("gradient_tokens", [1, 3, 99])
+def test_a_batch_scores_each_example_as_if_it_were_alone(
+    plan: Callable[..., Plan], gradient_tokens: int
+) -> None:
+    model, reader = finetune.build_model(plan())
+    change_adapter(model)
+    reader.merge()
+    batch = [
+        Example([2, 3, 4, 5, 6], [6, 7, 1], [8, 9, 10, 1]),
+        Example([2, 3, 7], [9, 1], []),
+        Example([2, 3, 4, 8, 9, 10, 11, 12, 13], [4, 5, 6, 7, 1], [3, 1]),
+        Example([5], [2, 1], [4, 4, 4, 4, 4, 1]),
+    ]
+    together = score(model, reader, batch, gradient_tokens, with_rejected=True)
+    for example, found in zip(batch, together, strict=True):
+        (alone,) = score(model, reader, [example], gradient_tokens, with_rejected=True)
+        assert torch.allclose(found.chosen, alone.chosen, atol=1e-5)
+        assert torch.allclose(found.rejected, alone.rejected, atol=1e-5)
+
+
+def change_adapter(model: Any) -> None:
+    """An adapter that does something."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.fill_(0.02)
 
 
 @pytest.mark.parametrize("gradient_tokens", [1, 3, 5, 99])
@@ -142,17 +172,13 @@ def test_the_cut_through_the_prompt_does_not_change_the_score(
     plan: Callable[..., Plan], gradient_tokens: int
 ) -> None:
     model, reader = finetune.build_model(plan())
-    with torch.no_grad():  # an adapter that does something, merged into the reader
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.fill_(0.02)
+    change_adapter(model)
     reader.merge()
-    example = finetune.Example([2, 3, 4, 5, 6], [6, 7, 1], [])
-    cut = Recipe(gradient_tokens=gradient_tokens)
-    scored, _ = finetune.logprobs(model, reader, example, cut, "supervised")
+    example = Example([2, 3, 4, 5, 6], [6, 7, 1], [])
+    (scored,) = score(model, reader, [example], gradient_tokens, with_rejected=False)
     logits = model(torch.tensor([example.prompt + example.target])).logits[0].log_softmax(-1)
     plain = torch.stack([logits[4 + place, token] for place, token in enumerate([6, 7, 1])])
-    assert torch.allclose(scored, plain, atol=1e-4)
+    assert torch.allclose(scored.chosen, plain, atol=1e-4)
 
 
 def test_preference_steps_widen_the_margin(
