@@ -22,6 +22,9 @@ class GateRules(BaseModel):
     """Right refusals of unanswerable questions, as a share."""
     max_false_refusal_rise: float = Field(default=0.15, ge=0, le=1)
     """Refusals of answerable questions, as a share."""
+    regression_alpha: float = Field(default=0.2, gt=0, le=1)
+    """A bound on refusals widens to what chance alone does to an unchanged release this often:
+    without that, two of ten questions would decide. 1 holds the bounds as they are."""
     max_failed_share: float = Field(default=0.05, ge=0, le=1)
     max_latency_ratio: float = Field(default=1.5, ge=1)
     """95th percentile of the candidate over that of the baseline."""

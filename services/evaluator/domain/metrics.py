@@ -1,5 +1,6 @@
 """Figures of a whole suite under both releases, and the bounds that they are held to."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -92,6 +93,27 @@ def _bound(limit: float, group: int, rules: GateRules) -> float:
     return limit if group >= rules.min_group else 1.0
 
 
+def _with_chance(limit: float, moves: Sequence[int], rules: GateRules) -> float:
+    """The limit, or the share that chance moves so few samples by, whichever is more.
+
+    moves: +1 for a sample that got worse, -1 for one that got better, 0 for the others. Were a
+    changed sample as likely to get worse as better, a net loss above this share would come up in
+    fewer than regression_alpha of the suites (exact sign test).
+    """
+    changed = sum(map(abs, moves))
+    net = changed
+    while net > 0 and chance_of(changed, net) < rules.regression_alpha:
+        net -= 2
+    return max(limit, net / len(moves)) if moves else limit
+
+
+def chance_of(changed: int, net: int) -> float:
+    """Chance that fair coins for the changed samples lose at least net more than they win."""
+    worse = range((changed + net) // 2, changed + 1)
+    patterns = sum(math.comb(changed, count) for count in worse)
+    return patterns * 0.5**changed
+
+
 def _answered(result: SampleResult) -> bool:
     return not result.failed and not result.refused
 
@@ -100,7 +122,8 @@ def _refusal(pairs: Sequence[Pair], rules: GateRules) -> Comparison:
     """Refusals of the questions that the documents do not answer."""
     group = [pair for pair in pairs if not pair.answerable]
     baseline, candidate = _refused(group)
-    limit = _bound(rules.max_refusal_drop, len(group), rules)
+    lost = [pair.baseline.refused - pair.candidate.refused for pair in group]
+    limit = _bound(_with_chance(rules.max_refusal_drop, lost, rules), len(group), rules)
     held = baseline - candidate <= limit + ROUNDING
     return Comparison("refusal", baseline, candidate, limit, held, REGRESSION_REFUSAL)
 
@@ -109,7 +132,8 @@ def _false_refusal(pairs: Sequence[Pair], rules: GateRules) -> Comparison:
     """Refusals of the questions that the documents do answer."""
     group = [pair for pair in pairs if pair.answerable]
     baseline, candidate = _refused(group)
-    limit = _bound(rules.max_false_refusal_rise, len(group), rules)
+    gained = [pair.candidate.refused - pair.baseline.refused for pair in group]
+    limit = _bound(_with_chance(rules.max_false_refusal_rise, gained, rules), len(group), rules)
     held = candidate - baseline <= limit + ROUNDING
     return Comparison("false_refusal", baseline, candidate, limit, held, REGRESSION_FALSE_REFUSAL)
 

@@ -56,6 +56,7 @@ def _rules_of(event: events.EvaluationCompleted, limits: dict[str, float]) -> Ga
         min_effect=limits["score_gain"],
         min_samples=int(limits["samples"]),
         min_group=1,
+        regression_alpha=1.0,  # the recorded limits have room for chance already
         max_citation_drop=limits["citation"],
         max_refusal_drop=limits["refusal"],
         max_false_refusal_rise=limits["false_refusal"],

@@ -83,6 +83,51 @@ def test_answering_unanswerable_questions_is_a_regression() -> None:
     assert reasons(refuses) == ("REGRESSION_REFUSAL",)
 
 
+def losing(lost: int, of: int = 12) -> list[Pair]:
+    """A gain on answerable questions that costs so many right refusals of the others."""
+    made = pairs(
+        lambda _, answerable: WRONG if answerable else REFUSED,
+        lambda _, answerable: RIGHT if answerable else REFUSED,
+        n=5 * of,
+    )
+    group = [pair for pair in made if not pair.answerable]
+    assert len(group) == of
+    spoiled = {pair.sample_id for pair in group[:lost]}
+    return [replace(p, candidate=WRONG) if p.sample_id in spoiled else p for p in made]
+
+
+@pytest.mark.parametrize(("lost", "refused"), [(1, False), (2, False), (3, True), (12, True)])
+def test_a_loss_that_chance_explains_is_no_regression(lost: int, refused: bool) -> None:
+    """Two of twelve are 17 percent, above the bound of 10, and a coin does it one time in four."""
+    assert reasons(losing(lost)) == (("REGRESSION_REFUSAL",) if refused else ())
+
+
+def test_without_room_for_chance_the_bound_alone_counts() -> None:
+    strict = RULES.model_copy(update={"regression_alpha": 1.0})
+    assert reasons(losing(2), strict) == ("REGRESSION_REFUSAL",)
+    assert reasons(losing(1), strict) == ()
+
+
+def test_an_unchanged_release_is_seldom_refused_for_chance() -> None:
+    """The promise is one suite in five; 400 suites break it above 100 with p < 0.01."""
+    random = np.random.default_rng(11)
+    flagged = 0
+    for _ in range(400):
+        made = losing(0)
+        spoiled = [
+            replace(
+                pair,
+                baseline=REFUSED if random.random() < 0.4 else WRONG,
+                candidate=REFUSED if random.random() < 0.4 else WRONG,
+            )
+            if not pair.answerable
+            else pair
+            for pair in made
+        ]
+        flagged += "REGRESSION_REFUSAL" in reasons(spoiled)
+    assert flagged <= 100
+
+
 def test_a_bound_is_not_held_over_a_handful_of_samples() -> None:
     made = pairs(
         lambda _, answerable: WRONG if answerable else REFUSED,

@@ -22,9 +22,6 @@ DEMO_SETTINGS = {
     "TIDEMILL_EVALUATOR_CANARY_MIN_ANSWERS": "12",
     "TIDEMILL_EVALUATOR_CANARY_MIN_SECONDS": "5",
     "TIDEMILL_TRAINER_QUIET_SECONDS": "3",
-    # Looser than the default of 0.10, which refused a candidate of this demo: training costs the
-    # small model right refusals. A stopgap until training mends it (docs/todo.md, 4).
-    "TIDEMILL_EVALUATOR_GATE_MAX_REFUSAL_DROP": "0.5",
 }
 
 NEXT = """
@@ -42,8 +39,8 @@ def demo(
     json_file: Path | None = typer.Option(None, "--json", help="Also write the figures here."),
     handbook: Path = typer.Option(DEFAULT_FOLDER, help="Folder of documents and questions."),
     seed: int = typer.Option(1, help="Chooses questions, and how corrections are scrambled."),
-    pool: int = typer.Option(144, min=24, help="Questions that get feedback."),
-    held_out: int = typer.Option(80, min=20, help="Questions that measure."),
+    pool: int = typer.Option(72, min=24, help="Questions that get feedback."),
+    held_out: int = typer.Option(60, min=20, help="Questions that measure."),
 ) -> None:
     """Run the loop: ingest, ask, learn, gate, canary, promote, refuse, alert."""
     context = open_context(DEFAULT_TENANT)
