@@ -22,7 +22,7 @@ from tidemill.telemetry import Telemetry, open_telemetry
 
 log = structlog.get_logger()
 
-HEALTH_SECONDS = 1.0
+HEALTH_SECONDS = 2.0
 PING_SECONDS = 10.0
 
 

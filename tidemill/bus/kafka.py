@@ -23,6 +23,8 @@ ENQUEUE_SECONDS = 30.0
 HELD_SECONDS = 1.0
 STOP_SECONDS = 8.0
 SESSION_MS = 10_000
+# A record ends the wait; on a silent topic every question costs both sides a millisecond or two.
+FETCH_WAIT_MS = 1_500
 # A delivery may be held for long while a part is down; it must not cost the partition.
 MAX_POLL_MS = 30 * 60 * 1000
 
@@ -69,6 +71,7 @@ def subscribe(broker: KafkaBroker, consumer: Consumer[Any], on_flood: Callable[[
         session_timeout_ms=SESSION_MS,
         heartbeat_interval_ms=SESSION_MS // 4,
         max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        fetch_max_wait_ms=FETCH_WAIT_MS,
         parser=readable,
         decoder=raw_body,
         no_reply=True,

@@ -15,7 +15,8 @@ log = structlog.get_logger()
 
 BATCH = 100
 BATCH_BYTES = 16 * 1024 * 1024
-IDLE_SECONDS = 0.5
+IDLE_SECONDS = 2.0
+"""Rows that another process left; this one's own commits wake the relay."""
 PACE_SECONDS = 0.02
 MAX_BACKOFF_SECONDS = 5.0
 CONFIRM_SECONDS = 30.0
