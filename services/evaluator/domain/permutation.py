@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-EXACT_UP_TO = 18
+EXACT_UP_TO = 20
 DRAWS = 99_999
 BLOCK = 10_000
 TOLERANCE = 1e-9
@@ -14,7 +14,7 @@ TOLERANCE = 1e-9
 def sign_flip_p_value(differences: Sequence[float], seed: int) -> float:
     """Chance of a sum at least as large, were the sign of every difference a coin's.
 
-    Exact (all 2^m sign patterns) up to 18 differences that are not 0; above that 99,999 drawn
+    Exact (all 2^m sign patterns) up to 20 differences that are not 0; above that 99,999 drawn
     patterns with the given seed and the add-one estimate, which is never below the level.
     """
     moved = np.array([value for value in differences if value != 0.0])

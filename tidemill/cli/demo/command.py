@@ -19,7 +19,7 @@ STAGES = 9
 # Windows of a few minutes instead of hours; every value is an ordinary setting.
 DEMO_SETTINGS = {
     "TIDEMILL_EVALUATOR_CANARY_SHARE": "0.5",
-    "TIDEMILL_EVALUATOR_CANARY_MIN_ANSWERS": "12",
+    "TIDEMILL_EVALUATOR_CANARY_MIN_ANSWERS": "10",
     "TIDEMILL_EVALUATOR_CANARY_MIN_SECONDS": "5",
     "TIDEMILL_TRAINER_QUIET_SECONDS": "3",
 }

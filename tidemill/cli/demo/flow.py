@@ -1,6 +1,7 @@
 """The demo's steps, in order; each uses the mesh as a product service would."""
 
 import asyncio
+import itertools
 from collections import Counter
 from typing import Any
 
@@ -40,7 +41,10 @@ from tidemill.rpc import call
 
 SUITE = "handbook-held-out"
 RPC_SECONDS = 30.0
-CANARY_ROUNDS = 30
+CANARY_ROUNDS = 40
+CANARY_BATCH = 8
+LOOK_SECONDS = 1.5
+"""The evaluator looks at its canary once a second."""
 TINY_BUDGET_MICROS = 1
 SHOWN = 3
 
@@ -150,16 +154,17 @@ class Flow:
 
     async def _canary(self, record: ReleaseRecord, adapter: str) -> None:
         """Live traffic by many users until the evaluator has decided."""
-        users = self._handbook.pool
+        users = itertools.cycle(self._handbook.pool)
         for number in range(CANARY_ROUNDS):
             if record.state != RELEASE_STATE_CANARY:
                 break
-            batch = [users[(number * 12 + i) % len(users)] for i in range(12)]
+            batch = list(itertools.islice(users, CANARY_BATCH))
             asked = await ask_all(
                 self._client, batch, lambda done, total: None, user_prefix=f"live-{number}"
             )
             share = sum(item.answer.canary for item in asked)
             self._output.note(f"  {len(asked)} live answers, {share} by the canary")
+            await asyncio.sleep(LOOK_SECONDS)
             record = await release_of(self._client, adapter) or record
         if record.state != RELEASE_STATE_PROMOTED:
             reasons = ", ".join(record.reasons) or "no decision yet"
