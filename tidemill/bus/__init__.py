@@ -1,7 +1,29 @@
-"""Events over Kafka: applied once, in one SQL transaction with their effects."""
+"""Events over Kafka: applied once, in one SQL transaction with their effects.
 
-from tidemill.bus.bus import Bus, open_bus
-from tidemill.bus.delivery import AlreadyApplied, Delivery
-from tidemill.bus.unit import Unit
+The names load on first use: who only names a header or a topic, as the command line does, need
+not wait for a database library and a Kafka framework.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tidemill.bus.bus import Bus, open_bus
+    from tidemill.bus.delivery import AlreadyApplied, Delivery
+    from tidemill.bus.unit import Unit
 
 __all__ = ["AlreadyApplied", "Bus", "Delivery", "Unit", "open_bus"]
+
+_HOMES = {
+    "AlreadyApplied": "delivery",
+    "Bus": "bus",
+    "Delivery": "delivery",
+    "Unit": "unit",
+    "open_bus": "bus",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(name)
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

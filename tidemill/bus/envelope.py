@@ -22,6 +22,12 @@ TRACEPARENT = "traceparent"
 CONTENT_TYPE = "content-type"
 CONSUMER = "tidemill-consumer"
 REPLAY = "tidemill-replay"
+# Of a dead letter: its id, why it was parked, and the record that it was.
+DEAD_LETTER_ID = "tidemill-dead-letter-id"
+REASON = "tidemill-reason"
+DETAIL = "tidemill-detail"
+ORIGIN = "tidemill-origin"
+ORIGIN_TIME = "tidemill-origin-time"
 
 # Visible ASCII: an id is a key in every store and stands in logs.
 EVENT_ID_PATTERN = re.compile(r"[\x21-\x7e]{1,200}")

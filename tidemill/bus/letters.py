@@ -11,8 +11,18 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from tidemill.bus.envelope import CONSUMER, EVENT_ID, REPLAY, TRACEPARENT, header_text
-from tidemill.bus.parking import DEAD_LETTER_ID, DETAIL, ORIGIN, ORIGIN_TIME, REASON
+from tidemill.bus.envelope import (
+    CONSUMER,
+    DEAD_LETTER_ID,
+    DETAIL,
+    EVENT_ID,
+    ORIGIN,
+    ORIGIN_TIME,
+    REASON,
+    REPLAY,
+    TRACEPARENT,
+    header_text,
+)
 from tidemill.faults import Fault, Reason
 from tidemill.topics import CATALOGUE, MAX_DEAD_LETTER_BYTES
 

@@ -2,16 +2,22 @@
 
 import json
 
-from tidemill.bus.envelope import CONSUMER, EVENT_ID, TOKEN, TRACEPARENT, Record
+from tidemill.bus.envelope import (
+    CONSUMER,
+    DEAD_LETTER_ID,
+    DETAIL,
+    EVENT_ID,
+    ORIGIN,
+    ORIGIN_TIME,
+    REASON,
+    TOKEN,
+    TRACEPARENT,
+    Record,
+)
 from tidemill.bus.tables import OutboxRow
 from tidemill.faults import Fault
 from tidemill.ids import derived_id
 
-DEAD_LETTER_ID = "tidemill-dead-letter-id"
-REASON = "tidemill-reason"
-DETAIL = "tidemill-detail"
-ORIGIN = "tidemill-origin"
-ORIGIN_TIME = "tidemill-origin-time"
 MAX_DETAIL = 500
 
 
