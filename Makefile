@@ -32,10 +32,8 @@ demo: setup ## Run the whole loop on the example handbook (JSON=FILE writes the 
 
 test: setup ## Run all tests: unit, real broker, real Triton, end to end
 	@# Most tests wait for processes, so two run at a time; a process that a busy machine starved
-	@# is tried once more, and the report says so. Triton and the loop get the machine alone.
-	$(BIN)/pytest -n 2 --dist loadfile --reruns 1 tests/unit tests/conformance tests/integration \
-	  --ignore tests/integration/triton
-	$(BIN)/pytest --reruns 1 tests/integration/triton
+	@# is tried once more, and the report says so. The loop gets the machine alone.
+	$(BIN)/pytest -n 2 --dist loadgroup --reruns 1 tests/unit tests/conformance tests/integration
 	$(BIN)/pytest tests/e2e
 	@echo "Next: make demo, or make check"
 

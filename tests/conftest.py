@@ -25,6 +25,19 @@ READY_SECONDS = 30.0
 OFFSETS = (*range(4), *range(10, 17), *range(30, 37))
 
 
+TRITON_SUITES = ("documents", "inference", "triton")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests share a worker, and so do all that use a model server: two at once would
+    starve each other, and every worker would start its own."""
+    for item in items:
+        if item.path.parent.name in TRITON_SUITES and "integration" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("triton"))
+        else:
+            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+
+
 @dataclass
 class BrokerProcess:
     """The embedded broker in a child process; its data outlives kill and start."""

@@ -12,6 +12,7 @@ from services.embedder.app import lifespan as embedder
 from services.ingest.app import lifespan as ingest
 from services.retriever.app import lifespan as retriever
 from tests.integration.documents.outside import Outside, eventually
+from tests.integration.triton_process import Triton
 from tests.unit.ingest import files
 from tidemill import topics
 from tidemill.api.common.v1 import EmbeddingModel
@@ -52,10 +53,10 @@ CANARIES = ("jo.canary@harbour.example", "4111 1111 1111 1111", "DE89 3704 0044 
 
 @pytest.fixture
 async def path(
-    triton: str, settings: Any, run_service: Any, outside: Outside
+    triton: Triton, settings: Any, run_service: Any, outside: Outside
 ) -> AsyncIterator[Outside]:
     """All three services, and someone outside."""
-    settings = settings.model_copy(update={"triton": triton})
+    settings = settings.model_copy(update={"triton": triton.address})
     async with AsyncExitStack() as stack:
         for name, lifespan in (
             ("ingest", ingest),

@@ -13,6 +13,7 @@ from services.embedder.app import lifespan as embedder
 from services.retriever.app import lifespan as retriever
 from tests.conftest import free_port_base, is_free
 from tests.integration.documents.outside import Outside, eventually
+from tests.integration.triton_process import Triton
 from tests.unit.retriever.world import MODEL, embedded, vector_of
 from tidemill import topics
 from tidemill.api.common.v1 import Chunk
@@ -117,7 +118,7 @@ async def test_events_of_another_model_are_parked(
 
 @pytest.mark.triton
 async def test_events_wait_for_the_model_server_across_a_restart_of_the_embedder(
-    triton: str, settings: Any, run_service: Any, outside: Outside
+    triton: Triton, settings: Any, run_service: Any, outside: Outside
 ) -> None:
     chunk = Chunk(chunk_id="c", document_id="d", version=1, text="some text")
     event = DocumentChunked(tenant_id="harbor", document_id="d", version=1, chunks=[chunk])
@@ -134,7 +135,7 @@ async def test_events_wait_for_the_model_server_across_a_restart_of_the_embedder
             )
         assert away.value.reason in AWAY
         assert time.monotonic() - began < 6.0
-    there = settings.model_copy(update={"triton": triton})
+    there = settings.model_copy(update={"triton": triton.address})
     async with run_service("embedder", there, embedder):
 
         async def embedded_events() -> list[Any]:

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from tests.integration.inference.conftest import Triton
 from tests.integration.inference.mesh import Mesh, eventually
+from tests.integration.triton_process import Triton
 from tidemill.api.inference.v1 import GenerateRequest
 from tidemill.faults import Fault, Reason
 from tidemill.rpc import stream
