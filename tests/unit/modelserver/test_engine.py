@@ -182,3 +182,13 @@ def test_an_unknown_architecture_is_left_to_the_general_engine(
     (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["MambaModel"]}))
     with pytest.raises(UnsupportedModel):
         read_shape(tmp_path)
+
+
+def test_bfloat16_answers_nearly_as_float32(tiny_model: Path) -> None:
+    """Slow without hardware for it, but right."""
+    from cpu_engine.engine import DecoderEngine
+
+    exact, short = open_tiny(tiny_model), DecoderEngine(tiny_model, torch.bfloat16, 0)
+    text = "the mill turns"
+    rows = [engine.step([(started(engine, text), len(text))])[0] for engine in (exact, short)]
+    assert torch.nn.functional.cosine_similarity(rows[0], rows[1], dim=0) > 0.999
