@@ -13,7 +13,7 @@ class Recipe:
     """Numbers measured in docs/decisions/0007-training-recipe.md.
 
     gradient_tokens: last tokens of a prompt that gradients flow through, beside the target.
-    batch_size: examples a step, one at a time through the model (no padding, little memory).
+    batch_size: examples a step; they go through the model together.
     preference_steps: at most so many steps of direct preference optimisation at the end.
     """
 

@@ -49,31 +49,24 @@ def load_handbook(folder: Path, *, seed: int, pool: int, held_out: int) -> Handb
     if not (folder / "documents.jsonl").exists():
         raise CommandFailed("HANDBOOK_NOT_FOUND", f"no documents.jsonl in {folder}", 2)
     generator = random.Random(seed)
-    asked, kept = (read_questions(folder / f"{n}.jsonl") for n in ("feedback_pool", "held_out"))
-    # People ask what is not to be had in both alike.
-    share = sum(not q.answer for q in kept) / len(kept)
     return Handbook(
         documents=[
             HandbookDocument(r["document_id"], folder / r["path"], r["media_type"], r["title"])
             for r in read_lines(folder / "documents.jsonl")
         ],
-        pool=sample(generator, asked, pool, share),
-        held_out=sample(generator, kept, held_out, share),
-        other_domain=sample(
-            generator, read_questions(folder / "other_domain.jsonl"), OTHER_DOMAIN, 0.0
-        ),
+        pool=sample(generator, read_questions(folder / "feedback_pool.jsonl"), pool),
+        held_out=sample(generator, read_questions(folder / "held_out.jsonl"), held_out),
+        other_domain=sample(generator, read_questions(folder / "other_domain.jsonl"), OTHER_DOMAIN),
     )
 
 
-def sample(
-    generator: random.Random, questions: list[Question], count: int, unanswerable: float
-) -> list[Question]:
-    """A random choice with that share of questions without an answer, as far as there are."""
-    with_answer = [q for q in questions if q.answer]
-    without = [q for q in questions if not q.answer]
+def sample(generator: random.Random, questions: list[Question], count: int) -> list[Question]:
+    """A random choice that keeps the file's share of questions without an answer."""
+    answerable = [q for q in questions if q.answer]
+    unanswerable = [q for q in questions if not q.answer]
     count = min(count, len(questions))
-    refused = min(len(without), max(count - len(with_answer), round(count * unanswerable)))
-    chosen = generator.sample(with_answer, count - refused) + generator.sample(without, refused)
+    share = round(count * len(answerable) / len(questions))
+    chosen = generator.sample(answerable, share) + generator.sample(unanswerable, count - share)
     generator.shuffle(chosen)
     return chosen
 
