@@ -28,6 +28,7 @@ OFFSETS = (*range(4), *range(10, 17), *range(30, 37))
 TRITON_SUITES = ("documents", "inference", "triton")
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file's tests share a worker, and so do all that use a model server: two at once would
     starve each other, and every worker would start its own."""

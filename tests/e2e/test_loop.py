@@ -85,6 +85,20 @@ def test_one_trace_leads_from_a_document_event_to_its_vector(figures: Any, mesh:
     assert {span["trace_id"] for span in spans} == {spans[0]["trace_id"]}
 
 
+def test_one_trace_leads_from_a_question_through_feedback_to_the_training_run(
+    figures: Any, mesh: Mesh
+) -> None:
+    first = mesh.json("runs")["runs"][-1]["run_id"]
+    spans = mesh.json("trace", first)["spans"]
+    assert {"tidemill-inference", "tidemill-trainer"} <= {span["service"] for span in spans}
+    names = {span["name"] for span in spans}
+    assert {"plan training run", "training run"} <= names
+    planned = next(span for span in spans if span["name"] == "plan training run")
+    others = [trace for trace in planned["links"] if trace != planned["trace_id"]]
+    later = mesh.json("trace", others[0])["linked"]
+    assert planned["span_id"] in {span["span_id"] for span in later}
+
+
 def test_state_survives_down_and_up(figures: Any, mesh: Mesh) -> None:
     before = [r["release_id"] for r in mesh.json("releases")["releases"]]
     alerts = len(mesh.json("alerts")["alerts"])

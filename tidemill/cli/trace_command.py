@@ -24,12 +24,16 @@ def trace(
         spans = read_spans(context.settings.home)
         trace_id = find_trace(spans, identifier)
         found = sorted((s for s in spans if s["trace_id"] == trace_id), key=lambda s: s["start_ns"])
-        context.output.document({"trace_id": trace_id, "spans": found})
+        later = linked(spans, trace_id)
+        context.output.document({"trace_id": trace_id, "spans": found, "linked": later})
         context.output.line(f"trace {trace_id}")
         for depth, span in tree(found):
             milliseconds = (span["end_ns"] - span["start_ns"]) / 1e6
             label = f"{'  ' * depth}{span['service']}  {span['name']}"
             context.output.line(f"{label:<78} {milliseconds:>9.1f} ms  {span['status']}")
+        for span in later:
+            place = f"{span['service']}  {span['name']}"
+            context.output.line(f"linked from {place}, trace {span['trace_id']}")
 
     run(context, work())
 
@@ -50,6 +54,11 @@ def find_trace(spans: Iterable[Span], identifier: str) -> str:
         if span["trace_id"] == identifier or identifier in map(str, span["attributes"].values()):
             return str(span["trace_id"])
     raise CommandFailed("TRACE_NOT_FOUND", f"no span names {identifier}; spans take a second", 1)
+
+
+def linked(spans: Iterable[Span], trace_id: str) -> list[Span]:
+    """Spans of other traces that came of this one and of others, such as a training run."""
+    return [s for s in spans if s["trace_id"] != trace_id and trace_id in s.get("links", ())]
 
 
 def tree(spans: list[Span]) -> list[tuple[int, Span]]:

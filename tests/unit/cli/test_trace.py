@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.cli.output import CommandFailed
-from tidemill.cli.trace_command import find_trace, read_spans, tree
+from tidemill.cli.trace_command import find_trace, linked, read_spans, tree
 
 
 def span(identifier: str, parent: str, start: int, **attributes: str) -> dict[str, object]:
@@ -33,6 +33,13 @@ def test_a_trace_is_found_by_a_message_id() -> None:
     assert find_trace(spans, "evt_1") == "t1"
     with pytest.raises(CommandFailed, match="TRACE_NOT_FOUND"):
         find_trace(spans, "evt_2")
+
+
+def test_a_span_that_came_of_many_traces_is_named_in_each() -> None:
+    run = span("run", "", 5) | {"trace_id": "t2", "links": ["t1", "t2"]}
+    spans = [span("a", "", 1), run]
+    assert linked(spans, "t1") == [run]
+    assert linked(spans, "t2") == []
 
 
 def test_a_line_that_is_still_being_written_is_left_out(tmp_path: Path) -> None:
