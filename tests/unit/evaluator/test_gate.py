@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from services.evaluator.domain.gate import alpha_of_look, judge
+from services.evaluator.domain.metrics import regressions
 from services.evaluator.domain.results import Pair, SampleResult
 from services.evaluator.settings import GateRules
 from tests.unit.evaluator.pairs import (
@@ -111,20 +112,16 @@ def test_without_room_for_chance_the_bound_alone_counts() -> None:
 def test_an_unchanged_release_is_seldom_refused_for_chance() -> None:
     """The promise is one suite in five; 400 suites break it above 100 with p < 0.01."""
     random = np.random.default_rng(11)
+
+    def drawn() -> SampleResult:
+        return REFUSED if random.random() < 0.4 else WRONG
+
     flagged = 0
     for _ in range(400):
-        made = losing(0)
-        spoiled = [
-            replace(
-                pair,
-                baseline=REFUSED if random.random() < 0.4 else WRONG,
-                candidate=REFUSED if random.random() < 0.4 else WRONG,
-            )
-            if not pair.answerable
-            else pair
-            for pair in made
-        ]
-        flagged += "REGRESSION_REFUSAL" in reasons(spoiled)
+        group = [pair for pair in losing(0) if not pair.answerable]
+        redrawn = [replace(pair, baseline=drawn(), candidate=drawn()) for pair in group]
+        found = {entry.metric: entry.passed for entry in regressions(redrawn, RULES)}
+        flagged += not found["refusal"]
     assert flagged <= 100
 
 
