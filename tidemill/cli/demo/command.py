@@ -19,9 +19,12 @@ STAGES = 9
 # Windows of a few minutes instead of hours; every value is an ordinary setting.
 DEMO_SETTINGS = {
     "TIDEMILL_EVALUATOR_CANARY_SHARE": "0.5",
-    "TIDEMILL_EVALUATOR_CANARY_MIN_ANSWERS": "10",
+    "TIDEMILL_EVALUATOR_CANARY_MIN_ANSWERS": "8",
     "TIDEMILL_EVALUATOR_CANARY_MIN_SECONDS": "5",
     "TIDEMILL_TRAINER_QUIET_SECONDS": "3",
+    # The handbook's answers are a few words: who rambles is cut off, before and after alike.
+    "TIDEMILL_INFERENCE_DEFAULT_OUTPUT_TOKENS": "48",
+    "TIDEMILL_EVALUATOR_RUN_MAX_OUTPUT_TOKENS": "48",
 }
 
 NEXT = """
@@ -39,7 +42,7 @@ def demo(
     json_file: Path | None = typer.Option(None, "--json", help="Also write the figures here."),
     handbook: Path = typer.Option(DEFAULT_FOLDER, help="Folder of documents and questions."),
     seed: int = typer.Option(1, help="Chooses questions, and how corrections are scrambled."),
-    pool: int = typer.Option(72, min=24, help="Questions that get feedback."),
+    pool: int = typer.Option(64, min=24, help="Questions that get feedback."),
     held_out: int = typer.Option(60, min=20, help="Questions that measure."),
 ) -> None:
     """Run the loop: ingest, ask, learn, gate, canary, promote, refuse, alert."""
