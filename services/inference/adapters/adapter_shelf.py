@@ -19,7 +19,14 @@ OUTAGE_RETRY_SECONDS = 1.0
 """Pause after the model server or the store could not be reached: it may be starting."""
 RETRY_SECONDS = 15.0
 """Pause after the adapter itself was refused."""
-OUTAGES = frozenset({Reason.DEPENDENCY_UNAVAILABLE, Reason.DEADLINE_EXCEEDED, Reason.OVERLOADED})
+OUTAGES = frozenset(
+    {
+        Reason.DEPENDENCY_UNAVAILABLE,
+        Reason.DEADLINE_EXCEEDED,
+        Reason.OVERLOADED,
+        Reason.STORAGE_FULL,
+    }
+)
 LOAD_SECONDS = 60.0
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
