@@ -65,6 +65,17 @@ def test_feedback_on_an_unknown_answer_is_refused(figures: Any, mesh: Mesh) -> N
     assert json.loads(result.stdout)["error"]["reason"] == "ANSWER_NOT_FOUND"
 
 
+def test_a_broken_document_is_told_in_one_json_document(
+    figures: Any, mesh: Mesh, tmp_path: Path
+) -> None:
+    (tmp_path / "plan.pdf").write_bytes(b"%PDF-1.4 broken")
+    result = mesh.run("submit", str(tmp_path / "plan.pdf"), "--json")
+    assert result.returncode == 1
+    said = json.loads(result.stdout)
+    assert said["error"]["reason"] == "DOCUMENTS_REJECTED"
+    assert said["documents"][0]["rejected"] == "DOCUMENT_BROKEN"
+
+
 def test_a_second_mesh_on_taken_ports_is_told_what_to_change(
     figures: Any, mesh: Mesh, tmp_path: Path
 ) -> None:

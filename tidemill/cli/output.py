@@ -32,13 +32,20 @@ HINTS: Mapping[Reason, str] = {
 
 
 class CommandFailed(Exception):
-    """A command could not do its work. exit_code: 2 when the user must change the call."""
+    """A command could not do its work. exit_code: 2 when the user must change the call.
 
-    def __init__(self, reason: str, hint: str, exit_code: int = 1) -> None:
+    facts: what it found out nevertheless; with --json they stand beside the error, as a program
+    reads one document and not two.
+    """
+
+    def __init__(
+        self, reason: str, hint: str, exit_code: int = 1, facts: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(f"{reason}: {hint}")
         self.reason = reason
         self.hint = hint
         self.exit_code = exit_code
+        self.facts = dict(facts or {})
 
 
 def failure_of(fault: Fault) -> CommandFailed:
@@ -88,7 +95,7 @@ class Output:
 
     def failure(self, failed: CommandFailed) -> None:
         if self.json_mode:
-            error = {"error": {"reason": failed.reason, "hint": failed.hint}}
+            error = failed.facts | {"error": {"reason": failed.reason, "hint": failed.hint}}
             sys.stdout.write(json.dumps(error) + "\n")
         else:
             self.progress.print(f"error: {failed.reason}: {failed.hint}", markup=False)

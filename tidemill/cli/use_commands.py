@@ -102,13 +102,13 @@ def show_submitted(
             "chunks": document.chunk_count,
             "rejected": document.rejection_reason,
         }
-    context.output.document({"documents": rows})
     columns = ("document_id", "version", "chunks", "rejected")
     context.output.table(columns, [[row.get(c, "") for c in columns] for row in rows])
     rejected = [d for d in done if d.rejection_reason or d.state == DOCUMENT_STATE_REJECTED]
     if rejected:
         names = ", ".join(f"{d.document_id} ({d.rejection_reason})" for d in rejected)
-        raise CommandFailed("DOCUMENTS_REJECTED", names)
+        raise CommandFailed("DOCUMENTS_REJECTED", names, facts={"documents": rows})
+    context.output.document({"documents": rows})
 
 
 def ask(
