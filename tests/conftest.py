@@ -23,8 +23,6 @@ from tidemill.settings import MeshSettings
 
 READY_SECONDS = 30.0
 OFFSETS = (*range(4), *range(10, 17), *range(30, 37))
-
-
 TRITON_SUITES = ("documents", "inference", "triton")
 
 
@@ -134,6 +132,13 @@ def free_port_base() -> int:
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+async def retried(runtime: Runtime, reason: str) -> bool:
+    """Whether a delivery was tried again for that reason."""
+    found = [s for metric in runtime.telemetry.registry.collect() for s in metric.samples]
+    retries = [s for s in found if s.name == "tidemill_delivery_retries_total"]
+    return any(sample.labels["reason"] == reason for sample in retries)
 
 
 @pytest.fixture

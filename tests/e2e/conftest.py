@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.mesh import Mesh, free_block, new_home
+from tests.e2e.mesh import Mesh, free_block
+from tests.home import new_home
 
 
 @pytest.fixture(scope="module")

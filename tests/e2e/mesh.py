@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-INSTALLED = Path(os.environ.get("TIDEMILL_TEST_HOME", ".tidemill")).resolve()
-
 
 @dataclass(frozen=True)
 class Mesh:
@@ -55,10 +53,3 @@ def free_block(size: int = 40) -> int:
 def is_free(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
-def new_home(folder: Path) -> Path:
-    """A home without state that shares what `tidemill setup` installed."""
-    for name in ("tools", "models"):
-        (folder / name).symlink_to(INSTALLED / name)
-    return folder

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.mesh import Mesh
+from tests.home import new_home
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -79,9 +80,7 @@ def test_a_broken_document_is_told_in_one_json_document(
 def test_a_second_mesh_on_taken_ports_is_told_what_to_change(
     figures: Any, mesh: Mesh, tmp_path: Path
 ) -> None:
-    for name in ("tools", "models"):
-        (tmp_path / name).symlink_to(mesh.home / name)
-    result = Mesh(tmp_path, mesh.port_base).run("up")
+    result = Mesh(new_home(tmp_path), mesh.port_base).run("up")
     assert result.returncode == 1
     assert "PORT_IN_USE" in result.stderr
     assert "TIDEMILL_PORT_BASE" in result.stderr

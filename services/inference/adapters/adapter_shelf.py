@@ -19,14 +19,6 @@ OUTAGE_RETRY_SECONDS = 1.0
 """Pause after the model server or the store could not be reached: it may be starting."""
 RETRY_SECONDS = 15.0
 """Pause after the adapter itself was refused."""
-OUTAGES = frozenset(
-    {
-        Reason.DEPENDENCY_UNAVAILABLE,
-        Reason.DEADLINE_EXCEEDED,
-        Reason.OVERLOADED,
-        Reason.STORAGE_FULL,
-    }
-)
 LOAD_SECONDS = 60.0
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -49,20 +41,20 @@ class AdapterShelf:
 
     def may_try(self, adapter: Adapter) -> bool:
         """False while it is loaded, and for a while after it could not be."""
-        if self._loaded.get(adapter.name) == adapter.hash:
+        if self._holds(adapter):
             return False
         return self._clock.monotonic() >= self._retry_at.get(adapter.name, 0.0)
 
     def is_settled(self, adapter: Adapter) -> bool:
         """It is loaded, or was refused for what it is: waiting would not change that."""
-        return self._loaded.get(adapter.name) == adapter.hash or adapter.name in self._refused
+        return self._holds(adapter) or adapter.name in self._refused
 
     async def ensure(self, adapter: Adapter) -> None:
         """Returns once the model server answers with the adapter; Fault(ADAPTER_UNAVAILABLE)."""
-        if self._loaded.get(adapter.name) == adapter.hash:
+        if self._holds(adapter):
             return
         async with self._locks[adapter.name]:
-            if self._loaded.get(adapter.name) == adapter.hash:
+            if self._holds(adapter):
                 return
             if not self.may_try(adapter):
                 raise _unavailable(adapter)
@@ -72,21 +64,26 @@ class AdapterShelf:
         """The model server says that it does not hold the adapter after all."""
         self._loaded.pop(name, None)
 
+    def _holds(self, adapter: Adapter) -> bool:
+        return self._loaded.get(adapter.name) == adapter.hash
+
     async def _bring(self, adapter: Adapter) -> None:
         try:
             async with asyncio.timeout(LOAD_SECONDS):
                 await self._fetch_and_load(adapter)
         except (Fault, TimeoutError) as error:
-            reason = error.reason if isinstance(error, Fault) else Reason.DEADLINE_EXCEEDED
-            self._pause(adapter, outage=reason in OUTAGES)
-            log.warning("adapter_load_failed", adapter=adapter.name, cause=reason.value)
+            fault = error if isinstance(error, Fault) else Fault(Reason.DEADLINE_EXCEEDED)
+            self._pause(adapter, fault)
+            log.warning("adapter_load_failed", adapter=adapter.name, cause=fault.reason.value)
             raise _unavailable(adapter) from error
         self._retry_at.pop(adapter.name, None)
         self._refused.discard(adapter.name)
         self._loaded[adapter.name] = adapter.hash
         log.info("adapter_loaded", adapter=adapter.name)
 
-    def _pause(self, adapter: Adapter, *, outage: bool) -> None:
+    def _pause(self, adapter: Adapter, fault: Fault) -> None:
+        # A model server that answers and does not know the adapter has refused it.
+        outage = fault.retryable and fault.reason is not Reason.ADAPTER_UNAVAILABLE
         seconds = OUTAGE_RETRY_SECONDS if outage else RETRY_SECONDS
         self._retry_at[adapter.name] = self._clock.monotonic() + seconds
         if not outage:

@@ -67,7 +67,7 @@ def without_special_tokens(text: str) -> str:
 
 
 def _line(passage: Passage) -> str:
-    # A document's first heading is most often its title: said once, it saves a tenth of a prompt.
+    # A document's first heading is most often its title: said once, it saves a twentieth.
     parts = dict.fromkeys(plain(part) for part in (passage.title, *passage.headings))
     place = " > ".join(parts)
     return f"[{passage.marker}] {place}: {plain(passage.text)}"

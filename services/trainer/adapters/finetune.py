@@ -157,14 +157,14 @@ def run_step(
 def step_loss(
     model: Any,
     reader: Reader,
-    chosen: list[Example],
+    batch: list[Example],
     step: Step,
     reference: dict[int, float],
     recipe: Recipe,
 ) -> torch.Tensor:
     """Mean over target tokens (supervised) or over examples (preference)."""
     paired = step.phase == "preference"
-    scored = score(model, reader, chosen, recipe.gradient_tokens, with_rejected=paired)
+    scored = score(model, reader, batch, recipe.gradient_tokens, with_rejected=paired)
     if not paired:
         return -torch.cat([each.chosen for each in scored]).mean()
     losses = []

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import retried
 from tests.integration.core.parts import effects, recording
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentChunked
@@ -22,13 +23,7 @@ async def test_events_wait_while_another_process_locks_the_database(
         rival.execute("BEGIN IMMEDIATE")
         for number in range(5):
             await outside.submit("doc", event_id=f"event-{number}")
-
-        async def tried() -> bool:
-            found = [s for m in runtime.telemetry.registry.collect() for s in m.samples]
-            retries = [s for s in found if s.name == "tidemill_delivery_retries_total"]
-            return any(s.labels["reason"] == "DEPENDENCY_UNAVAILABLE" for s in retries)
-
-        await eventually(tried, 60)
+        await eventually(lambda: retried(runtime, "DEPENDENCY_UNAVAILABLE"), 60)
         assert await effects(runtime) == []
         rival.execute("ROLLBACK")
         rival.close()

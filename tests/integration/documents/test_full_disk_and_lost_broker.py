@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event
 
 from services.ingest.app import lifespan as ingest
-from tests.conftest import BrokerProcess
+from tests.conftest import BrokerProcess, retried
 from tests.integration.documents.outside import Outside, eventually
 from tidemill import topics
 from tidemill.api.ingest.v1 import SubmitDocumentRequest
@@ -72,13 +72,6 @@ async def test_a_full_disk_refuses_calls_with_a_reason_and_holds_events(
     await submit(outside, "called")
     await outside.becomes("called", version=1)
     assert await list_dead_letters(outside.settings.kafka_address) == []
-
-
-async def retried(runtime: Runtime, reason: str) -> bool:
-    """Whether a delivery was tried again for that reason."""
-    found = [s for metric in runtime.telemetry.registry.collect() for s in metric.samples]
-    retries = [s for s in found if s.name == "tidemill_delivery_retries_total"]
-    return any(sample.labels["reason"] == reason for sample in retries)
 
 
 async def test_a_call_while_the_broker_is_away_is_kept_and_leaves_when_it_is_back(

@@ -1,28 +1,23 @@
 """One real Triton with the real weights for the whole suite, and a reference to compare with."""
 
-import os
 import socket
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from tests.home import INSTALLED, new_home
 from tests.integration.triton.reference import Reference
 from tests.integration.triton.served import Served
 from tidemill.modelserver import weights
 from tidemill.modelserver.client import ModelServer
 from tidemill.modelserver.install import install
 
-PREPARED = Path(os.environ.get("TIDEMILL_TEST_HOME", Path(__file__).parents[3] / ".tidemill"))
-
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    install(PREPARED, lambda line: None)
-    home = tmp_path_factory.mktemp("modelserver")
-    for part in ("models", "tools"):
-        (home / part).symlink_to((PREPARED / part).resolve())
+    install(INSTALLED, lambda line: None)
+    home = new_home(tmp_path_factory.mktemp("modelserver"))
     grpc_port, metrics_port = _free_ports(2)
     server = Served(home, grpc_port, metrics_port)
     server.start()
@@ -39,7 +34,7 @@ async def client(served: Served) -> AsyncIterator[ModelServer]:
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """Transformers and PEFT on the same weights, with one adapter that changes the answers."""
-    return Reference(weights.llm(PREPARED).folder, tmp_path_factory.mktemp("adapter"))
+    return Reference(weights.llm(INSTALLED).folder, tmp_path_factory.mktemp("adapter"))
 
 
 def _free_ports(count: int) -> list[int]:

@@ -8,8 +8,6 @@ from pathlib import Path
 from tidemill.cli.output import CommandFailed
 
 DEFAULT_FOLDER = Path(__file__).resolve().parents[3] / "examples" / "handbook"
-
-
 OTHER_DOMAIN = 50
 """Enough for the drift watch to fill its window with them more than once."""
 
