@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-ENGINES = ("decoder", "peft", "llamacpp")
+ENGINES = ("decoder", "decoder-one-lane", "peft", "llamacpp")
 SYSTEM = (
     "You answer questions for the staff of a water mill. Use only the passages below. Name the "
     "passage that holds the answer, such as [S1]. If no passage holds the answer, say "
@@ -79,7 +80,9 @@ def make_adapter(model: Path, target: Path) -> None:
     tuned.save_pretrained(target)
 
 
-def open_decoder(model: Path, adapter: Path, threads: int) -> Callable[[Ask], Answer]:
+def open_decoder(
+    model: Path, adapter: Path, threads: int, lanes: int = 2
+) -> Callable[[Ask], Answer]:
     """The engine of deploy/triton/backends/vllm."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "deploy/triton/backends/vllm"))
     import torch
@@ -91,7 +94,7 @@ def open_decoder(model: Path, adapter: Path, threads: int) -> Callable[[Ask], An
     torch.set_num_threads(threads)
     engine = DecoderEngine(model, torch.float32, 4096)
     engine.add_adapter("tuned", adapter)
-    limits = Limits(running=8, waiting=64, step_tokens=192, length=2048)
+    limits = Limits(8, waiting=64, step_tokens=192, length=2048, lanes=lanes, threads=threads)
     scheduler = Scheduler(
         engine, load_tokenizer(model), end_tokens(model), limits, lambda completion: None, print
     )
@@ -218,9 +221,13 @@ def open_llamacpp(model: Path, adapter: Path, threads: int) -> Callable[[Ask], A
 
 def measure(engine: str, model: Path, adapter: Path, count: int, clients: int, threads: int) -> Any:
     """Puts the questions with that many clients at a time; figures of this process alone."""
-    answer = {"decoder": open_decoder, "peft": open_peft, "llamacpp": open_llamacpp}[engine](
-        model, adapter, threads
-    )
+    openers = {
+        "decoder": open_decoder,
+        "decoder-one-lane": partial(open_decoder, lanes=1),
+        "peft": open_peft,
+        "llamacpp": open_llamacpp,
+    }
+    answer = openers[engine](model, adapter, threads)
     asks = questions(count + 1)
     answer(asks.pop())
     answers: list[Answer | None] = [None] * count

@@ -43,8 +43,8 @@ class Collected:
 Open = Callable[..., Any]
 
 
-@pytest.fixture
-def scheduler(tiny_model: Path) -> Iterator[Open]:
+@pytest.fixture(params=[1, 2], ids=["one lane", "two lanes"])
+def scheduler(tiny_model: Path, request: pytest.FixtureRequest) -> Iterator[Open]:
     """Opens schedulers on the tiny model; all are stopped at the end."""
     from cpu_engine.engine import DecoderEngine, end_tokens
     from cpu_engine.scheduler import Limits, Scheduler
@@ -53,7 +53,9 @@ def scheduler(tiny_model: Path) -> Iterator[Open]:
     opened = []
 
     def open_one(waiting: int = 16, engine: Any = None, reports: Any = None) -> Any:
-        limits = Limits(running=3, waiting=waiting, step_tokens=8, length=128)
+        limits = Limits(
+            running=3, waiting=waiting, step_tokens=8, length=128, lanes=request.param, threads=2
+        )
         one = Scheduler(
             engine or DecoderEngine(tiny_model, torch.float32, 0),
             load_tokenizer(tiny_model),
@@ -95,6 +97,59 @@ def test_more_completions_than_seats_all_end_as_they_would_alone(scheduler: Open
     for sink, wanted in zip(together, alone, strict=True):
         assert sink.ended.get(timeout=TIMEOUT_S) == "length"
         assert (sink.text, sink.tokens) == (wanted, 12)
+
+
+def test_lanes_that_share_prompt_beginnings_answer_as_one_alone_without_them(
+    scheduler: Open, tiny_model: Path
+) -> None:
+    from cpu_engine.engine import DecoderEngine
+
+    prompts = [f"{'the same beginning ' * (number % 4)}{number}" for number in range(24)]
+    plain, sharing = scheduler(), scheduler(32, DecoderEngine(tiny_model, torch.float32, 64))
+    plain.start()
+    sharing.start()
+    alone = []
+    for prompt in prompts:
+        alone.append(complete(plain, prompt))
+        assert alone[-1].ended.get(timeout=TIMEOUT_S) == "length"
+    together = [complete(sharing, prompt) for prompt in prompts]
+    for sink, wanted in zip(together, alone, strict=True):
+        assert sink.ended.get(timeout=TIMEOUT_S) == "length"
+        assert sink.text == wanted.text
+
+
+def test_an_engine_that_cannot_run_side_by_side_gets_one_lane(
+    scheduler: Open, tiny_model: Path
+) -> None:
+    from cpu_engine.engine import DecoderEngine
+
+    class Alone(DecoderEngine):
+        parallel = False
+        inside = 0
+        most = 0
+
+        def step(self, work: Any) -> torch.Tensor:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            logits = super().step(work)
+            self.inside -= 1
+            return logits
+
+    engine = Alone(tiny_model, torch.float32, 0)
+    one = scheduler(engine=engine)
+    one.start()
+    for sink in [complete(one, f"number {number}", max_tokens=40) for number in range(6)]:
+        assert sink.ended.get(timeout=TIMEOUT_S) == "length"
+    assert engine.most == 1
+
+
+def test_what_runs_and_what_waits_fails_when_the_engine_stops(scheduler: Open) -> None:
+    one = scheduler()
+    sinks = [complete(one, f"number {number}", max_tokens=110) for number in range(8)]
+    one.start()
+    one.stop(TIMEOUT_S)
+    for sink in sinks:
+        assert sink.ended.get(timeout=TIMEOUT_S) in {"the engine is stopping", "length"}
 
 
 def test_a_full_queue_refuses_at_once(scheduler: Open) -> None:

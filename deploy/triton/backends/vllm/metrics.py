@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
-from cpu_engine.scheduler import Completion
+from cpu_engine.lane import Completion
 
 SECONDS = [0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0]
 COUNTERS = {

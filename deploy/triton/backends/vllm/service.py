@@ -12,8 +12,9 @@ import triton_python_backend_utils as pb_utils
 from contract import GenerationRequest, InvalidTensors, failure, read, response
 from cpu_engine.adapters import InvalidAdapter
 from cpu_engine.engine import end_tokens, open_engine
+from cpu_engine.lane import Completion
 from cpu_engine.sampling import InvalidSampling
-from cpu_engine.scheduler import Completion, Limits, PromptTooLong, QueueFull, Scheduler
+from cpu_engine.scheduler import Limits, PromptTooLong, QueueFull, Scheduler
 from cpu_engine.text import load_tokenizer
 from metrics import Metrics
 
@@ -31,7 +32,8 @@ class Service:
     def __init__(self, folder: Path, args: dict[str, str]) -> None:
         self.folder = folder
         arguments = json.loads((self.folder / "model.json").read_text())
-        torch.set_num_threads(int(os.environ.get("TIDEMILL_LLM_THREADS", "0")) or _processors())
+        limits = _limits(arguments)
+        torch.set_num_threads(limits.threads)
         weights = Path(arguments["model"])
         dtype = getattr(torch, arguments.get("dtype", "float32"))
         cached = 2048 if arguments.get("enable_prefix_caching", True) else 0
@@ -45,7 +47,7 @@ class Service:
             self.engine,
             load_tokenizer(weights),
             end_tokens(weights),
-            _limits(arguments),
+            limits,
             self._completion_ended,
             pb_utils.Logger.log_error,
         )
@@ -141,12 +143,14 @@ class ResponseSink:
 
 
 def _limits(arguments: dict[str, Any]) -> Limits:
-    running = int(arguments.get("max_num_seqs", 8))
+    threads = int(os.environ.get("TIDEMILL_LLM_THREADS", "0")) or _processors()
     return Limits(
-        running=running,
+        running=int(arguments.get("max_num_seqs", 8)),
         waiting=int(os.environ.get("TIDEMILL_LLM_QUEUE", "64")),
         step_tokens=int(arguments.get("max_num_batched_tokens", 192)),
         length=int(arguments.get("max_model_len", 2048)),
+        lanes=min(threads, int(os.environ.get("TIDEMILL_LLM_LANES", "2"))),
+        threads=threads,
     )
 
 

@@ -28,6 +28,9 @@ class Progress:
 class Engine(Protocol):
     """Computes next-token logits for several completions at once."""
 
+    parallel: bool
+    """Whether `open` and `step` may run in several threads at a time."""
+
     def add_adapter(self, name: str, folder: Path) -> None:
         """Makes an adapter usable; raises adapters.InvalidAdapter."""
 
@@ -40,6 +43,8 @@ class Engine(Protocol):
 
 class DecoderEngine:
     """The default: ragged batches on our decoder, adapters gathered, prompt beginnings reused."""
+
+    parallel = True
 
     def __init__(self, folder: Path, dtype: torch.dtype, cached_tokens: int) -> None:
         self._decoder = Decoder(folder, dtype)

@@ -16,6 +16,8 @@ from cpu_engine.engine import Progress
 class TransformersEngine:
     """The engine for architectures that our decoder does not run; adapters through PEFT."""
 
+    parallel = False  # the model has one adapter switched on at a time
+
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         from transformers import AutoModelForCausalLM
 
