@@ -13,7 +13,6 @@ last tokens (the question) and the target alone. The decision record has the fig
 
 import copy
 import json
-import math
 import os
 import resource
 import time
@@ -23,19 +22,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as nn
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save as to_safetensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.trainer.adapters import run_folder
-from services.trainer.adapters.passes import Example, Reader, score
+from services.trainer.adapters.learning import Learner
+from services.trainer.adapters.passes import Example, Reader
 from services.trainer.adapters.run_folder import Plan, Progress
-from services.trainer.domain.recipe import Recipe, Step, plan_steps
-
-
-class LossDiverged(Exception):
-    """The loss is not a number any more."""
+from services.trainer.domain.recipe import Recipe, plan_steps
 
 
 class Orphaned(Exception):
@@ -62,8 +57,8 @@ def finetune(folder: Path) -> None:
 
     # The model: a frozen base with LoRA weights, and the copy that reads the prompts' heads.
     model, reader = build_model(plan)
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    optimizer = torch.optim.AdamW(weights, lr=recipe.learning_rate, weight_decay=0.0)
+    learner = Learner(model, reader, examples, recipe)
+    optimizer = torch.optim.AdamW(learner.weights, lr=recipe.learning_rate, weight_decay=0.0)
 
     # Where an earlier process left off.
     done, history, reference = 0, list[tuple[str, float]](), dict[int, float]()
@@ -79,8 +74,8 @@ def finetune(folder: Path) -> None:
             raise Orphaned
         step = steps[position]
         if step.phase == "preference" and not reference:
-            reference = reference_margins(model, reader, examples, steps, recipe)
-        loss = run_step(model, reader, optimizer, examples, step, reference, recipe)
+            reference = learner.margins([each for each in steps if each.phase == "preference"])
+        loss = learner.learn(optimizer, step, reference)
         history.append((step.phase, loss))
         run_folder.write_progress(folder, Progress(position + 1, len(steps), loss))
         if (position + 1) % recipe.checkpoint_steps == 0:
@@ -128,73 +123,6 @@ def build_model(plan: Plan) -> tuple[Any, Reader]:
     model = get_peft_model(base, config)
     model.train()
     return model, Reader(model, plain)
-
-
-def run_step(
-    model: Any,
-    reader: Reader,
-    optimizer: torch.optim.Optimizer,
-    examples: list[Example],
-    step: Step,
-    reference: dict[int, float],
-    recipe: Recipe,
-) -> float:
-    """One optimizer step over the step's examples; returns the loss."""
-    group = optimizer.param_groups[0]
-    group["lr"] = step.learning_rate
-    reader.merge()
-    loss = step_loss(model, reader, [examples[i] for i in step.examples], step, reference, recipe)
-    loss.backward()
-    total = float(loss.item())
-    if not math.isfinite(total):
-        raise LossDiverged
-    torch.nn.utils.clip_grad_norm_(group["params"], recipe.max_gradient_norm)
-    optimizer.step()
-    optimizer.zero_grad()
-    return total
-
-
-def step_loss(
-    model: Any,
-    reader: Reader,
-    batch: list[Example],
-    step: Step,
-    reference: dict[int, float],
-    recipe: Recipe,
-) -> torch.Tensor:
-    """Mean over target tokens (supervised) or over examples (preference)."""
-    paired = step.phase == "preference"
-    scored = score(model, reader, batch, recipe.gradient_tokens, with_rejected=paired)
-    if not paired:
-        return -torch.cat([each.chosen for each in scored]).mean()
-    losses = []
-    for index, each in zip(step.examples, scored, strict=True):
-        margin = each.chosen.sum() - each.rejected.sum() - reference[index]
-        losses.append(preference_loss(each.chosen, margin, recipe))
-    return torch.stack(losses).mean()
-
-
-def preference_loss(chosen: torch.Tensor, margin: torch.Tensor, recipe: Recipe) -> torch.Tensor:
-    """Direct preference optimisation against the supervised model, held to the target by its
-    own likelihood: without that term both texts lose likelihood and the model falls apart."""
-    preference = -nn.logsigmoid(recipe.preference_beta * margin)
-    return preference - recipe.preference_nll_weight * chosen.mean()
-
-
-def reference_margins(
-    model: Any, reader: Reader, examples: list[Example], steps: tuple[Step, ...], recipe: Recipe
-) -> dict[int, float]:
-    """By how much the supervised model prefers each target already, by example."""
-    wanted = {index for step in steps if step.phase == "preference" for index in step.examples}
-    margins: dict[int, float] = {}
-    reader.merge()
-    for index in sorted(wanted):
-        with torch.no_grad():
-            (pair,) = score(
-                model, reader, [examples[index]], recipe.gradient_tokens, with_rejected=True
-            )
-        margins[index] = (pair.chosen.sum() - pair.rejected.sum()).item()
-    return margins
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:

@@ -13,7 +13,8 @@ class Recipe:
     """Numbers measured in docs/decisions/0007-training-recipe.md.
 
     gradient_tokens: last tokens of a prompt that gradients flow through, beside the target.
-    batch_size: examples a step; they go through the model together.
+    batch_size: examples a step.
+    shard_size: examples that go through the model together; a step's shards run side by side.
     preference_steps: at most so many steps of direct preference optimisation at the end.
     """
 
@@ -33,6 +34,7 @@ class Recipe:
     warmup_share: float = 0.1
     epochs: int = 1
     batch_size: int = 4
+    shard_size: int = 2
     max_gradient_norm: float = 1.0
     max_prompt_tokens: int = 1024
     preference_steps: int = 2

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from services.trainer.adapters import finetune, run_folder
+from services.trainer.adapters import finetune, learning, run_folder
 from services.trainer.adapters.passes import Example, score
 from services.trainer.adapters.run_folder import Plan
-from services.trainer.domain.recipe import Recipe
+from services.trainer.domain.recipe import Phase, Recipe, Step
 from tidemill.artifacts import manifest_of
 
 # PEFT asks transformers for a property that is called otherwise since 5.23.
@@ -81,10 +81,12 @@ def test_the_loss_falls(tmp_path: Path, plan: Callable[..., Plan], examples: Exa
     assert metrics["train/pairs"] == 4
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 def test_the_same_plan_gives_the_same_adapter(
-    tmp_path: Path, plan: Callable[..., Plan], examples: Examples
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples, threads: int
 ) -> None:
-    one, two = (run(tmp_path / name, plan(), examples(12)) for name in ("one", "two"))
+    given = plan(Recipe(**(vars(RECIPE) | {"threads": threads})))
+    one, two = (run(tmp_path / name, given, examples(12)) for name in ("one", "two"))
     assert adapter_of(one) == adapter_of(two)
 
 
@@ -181,6 +183,32 @@ def test_the_cut_through_the_prompt_does_not_change_the_score(
     assert torch.allclose(scored.chosen, plain, atol=1e-4)
 
 
+@pytest.mark.parametrize("phase", ["supervised", "preference"])
+def test_shards_of_any_size_and_any_threads_take_the_same_step(
+    plan: Callable[..., Plan], phase: Phase
+) -> None:
+    step = Step(phase, (2, 0, 1, 3, 4), 1e-2)
+    batch = [Example([2, 3, *range(4, 4 + n), 9], [6, 7, 1], [8, 1]) for n in (5, 1, 3, 2, 4)]
+
+    def loss_and_weights(shard_size: int, threads: int) -> tuple[float, list[torch.Tensor]]:
+        changes = {"shard_size": shard_size, "threads": threads}
+        recipe = Recipe(**(vars(RECIPE) | changes))
+        torch.manual_seed(0)
+        model, reader = finetune.build_model(plan(recipe))
+        change_adapter(model)
+        learner = learning.Learner(model, reader, batch, recipe)
+        reference = learner.margins([step])
+        loss = learner.learn(torch.optim.SGD(learner.weights), step, reference)
+        return loss, [weight.detach().clone() for weight in learner.weights]
+
+    loss, whole = loss_and_weights(5, 1)
+    for shard_size, threads in [(1, 1), (2, 1), (2, 2), (2, 4)]:
+        other, sharded = loss_and_weights(shard_size, threads)
+        assert other == pytest.approx(loss, abs=1e-5)
+        for one, two in zip(whole, sharded, strict=True):
+            assert torch.allclose(one, two, atol=1e-5)
+
+
 def test_preference_steps_widen_the_margin(
     tmp_path: Path, plan: Callable[..., Plan], examples: Examples
 ) -> None:
@@ -204,5 +232,5 @@ def test_a_diverged_loss_ends_the_run(
     tmp_path: Path, plan: Callable[..., Plan], examples: Examples
 ) -> None:
     wild = plan(Recipe(**(vars(RECIPE) | {"alpha": float("inf")})))
-    with pytest.raises(finetune.LossDiverged):
+    with pytest.raises(learning.LossDiverged):
         run(tmp_path, wild, examples(4))
