@@ -67,7 +67,7 @@ class RunRules(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    concurrency: int = Field(default=6, ge=1, le=64)
+    concurrency: int = Field(default=8, ge=1, le=64)
     answer_timeout_seconds: float = Field(default=60.0, gt=0, le=120)
     max_output_tokens: int = Field(default=96, ge=1, le=512)
     attempts: int = Field(default=3, ge=1, le=10)
