@@ -16,6 +16,7 @@ from cpu_engine.lane import Completion
 from cpu_engine.sampling import InvalidSampling
 from cpu_engine.scheduler import Limits, PromptTooLong, QueueFull, Scheduler
 from cpu_engine.text import load_tokenizer
+from door import DOOR
 from metrics import Metrics
 
 FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
@@ -55,11 +56,12 @@ class Service:
 
     def execute(self, requests: Sequence[Any]) -> None:
         for request in requests:
-            sender = request.get_response_sender()
+            with DOOR:
+                sender = request.get_response_sender()
             try:
                 self._submit(request, sender)
             except QueueFull as error:
-                sender.send(failure(str(error), pb_utils.TritonError.UNAVAILABLE), FINAL)
+                refuse(sender, error, pb_utils.TritonError.UNAVAILABLE)
             except (
                 InvalidTensors,
                 InvalidSampling,
@@ -67,18 +69,20 @@ class Service:
                 UnknownAdapter,
                 InvalidAdapter,
             ) as error:
-                sender.send(failure(str(error), pb_utils.TritonError.INVALID_ARG), FINAL)
+                refuse(sender, error, pb_utils.TritonError.INVALID_ARG)
         self.metrics.load(*self.scheduler.load)
 
     def close(self) -> None:
         self.scheduler.stop(STOP_TIMEOUT_S)
+        self.metrics.close()
 
     def _completion_ended(self, completion: Completion) -> None:
         self.metrics.ended(completion)
         self.metrics.load(*self.scheduler.load)
 
     def _submit(self, request: Any, sender: Any) -> None:
-        asked = read(request)
+        with DOOR:
+            asked = read(request)
         if asked.adapter is not None:
             self._require(asked.adapter)
         self.scheduler.submit(
@@ -112,6 +116,12 @@ class Service:
                 self.adapters[name] = folder
 
 
+def refuse(sender: Any, error: Exception, code: int) -> None:
+    """Answers a request that never reaches the engine."""
+    with DOOR:
+        sender.send(failure(str(error), code), FINAL)
+
+
 class ResponseSink:
     """Sends one completion's pieces as Triton responses."""
 
@@ -122,7 +132,8 @@ class ResponseSink:
         self._tokens = 0
 
     def cancelled(self) -> bool:
-        return bool(self._sender.is_cancelled())
+        with DOOR:
+            return bool(self._sender.is_cancelled())
 
     def delta(self, text: str, prompt_tokens: int, tokens: int, finish: str | None) -> None:
         if not self._asked.stream:
@@ -131,15 +142,17 @@ class ResponseSink:
             if finish is None:
                 return
             text, tokens = self._whole, self._tokens
-        self._sender.send(
-            response(self._asked, text, finish, prompt_tokens, tokens),
-            FINAL if finish else 0,
-        )
+        with DOOR:
+            self._sender.send(
+                response(self._asked, text, finish, prompt_tokens, tokens),
+                FINAL if finish else 0,
+            )
 
     def fail(self, reason: str, *, cancelled: bool = False) -> None:
         kinds = pb_utils.TritonError
         code = kinds.CANCELLED if cancelled else kinds.INTERNAL
-        self._sender.send(failure(reason, code), FINAL)
+        with DOOR:
+            self._sender.send(failure(reason, code), FINAL)
 
 
 def _limits(arguments: dict[str, Any]) -> Limits:
