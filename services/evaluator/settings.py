@@ -76,6 +76,8 @@ class RunRules(BaseModel):
     max_runs: int = Field(default=20, ge=1)
     """A run that meets a dependency that is down is continued so many times."""
     rerun_seconds: float = Field(default=15.0, ge=0)
+    stop_early: bool = True
+    """End a suite once the candidate cannot reach the least gain any more."""
     suite_wait_seconds: float = Field(default=3_600.0, ge=0)
     """A candidate of a tenant without a suite waits so long, then is rejected."""
     poll_seconds: float = Field(default=1.0, gt=0)

@@ -11,6 +11,7 @@ from services.evaluator.domain.results import Pair
 from services.evaluator.settings import GateRules
 
 TOO_FEW_SAMPLES = "TOO_FEW_SAMPLES"
+STOPPED_EARLY = "STOPPED_EARLY"
 NO_SIGNIFICANT_GAIN = "NO_SIGNIFICANT_GAIN"
 EFFECT_TOO_SMALL = "EFFECT_TOO_SMALL"
 
@@ -45,9 +46,22 @@ def judge(pairs: Sequence[Pair], rules: GateRules, alpha: float, seed: int) -> D
     alpha: level of this look. The reasons are in the order of the checks.
     """
     scores = _score_comparisons(pairs, rules, alpha, seed)
-    comparisons = (*scores, *metrics.informative(pairs), *metrics.regressions(pairs, rules))
+    comparisons = (
+        *scores,
+        *_stopped(pairs),
+        *metrics.informative(pairs),
+        *metrics.regressions(pairs, rules),
+    )
     reasons = tuple(entry.reason for entry in comparisons if not entry.passed)
     return Decision(passed=not reasons, reasons=reasons, comparisons=comparisons)
+
+
+def _stopped(pairs: Sequence[Pair]) -> tuple[Comparison, ...]:
+    """A suite that was not asked to its end never passes: assumed results only refuse."""
+    asked = sum(not pair.candidate.assumed for pair in pairs)
+    if asked == len(pairs):
+        return ()
+    return (Comparison("asked", len(pairs), asked, len(pairs), False, STOPPED_EARLY),)
 
 
 def _score_comparisons(

@@ -32,6 +32,8 @@ class SampleResult:
     citation_correct: bool = False
     duration_seconds: float = 0.0
     cost_micros: int = 0
+    assumed: bool = False
+    """The sample was not asked; this is the best that it could have brought."""
 
 
 def score_answer(sample: Sample, answer: Answer) -> SampleResult:
@@ -54,6 +56,19 @@ def score_answer(sample: Sample, answer: Answer) -> SampleResult:
 def failed_result(error_reason: str) -> SampleResult:
     """The sample got no answer after every retry."""
     return SampleResult(failed=True, error_reason=error_reason)
+
+
+def best_result(sample: Sample) -> SampleResult:
+    """Right, cited or rightly refused, in no time and at no cost: no answer scores more."""
+    right = float(sample.answerable)
+    return SampleResult(
+        refused=not sample.answerable,
+        exact_match=right,
+        f1=right,
+        rouge_l=right,
+        citation_correct=sample.citable,
+        assumed=True,
+    )
 
 
 def primary_score(answerable: bool, result: SampleResult) -> float:

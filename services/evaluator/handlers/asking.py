@@ -8,6 +8,7 @@ import structlog
 from services.evaluator.adapters import evaluations
 from services.evaluator.adapters.suites import Suite
 from services.evaluator.adapters.tables import EvaluationRow
+from services.evaluator.domain.futility import is_hopeless
 from services.evaluator.domain.results import SampleResult, failed_result, score_answer
 from services.evaluator.domain.suites import Sample
 from services.evaluator.handlers.parts import Parts
@@ -45,25 +46,49 @@ class Ask:
     sample: Sample
 
 
+@dataclass(frozen=True)
+class Round:
+    """One run over what is missing; `known` are the results so far by measurement and sample."""
+
+    parts: Parts
+    due: EvaluationRow
+    suite: Suite
+    pair: Measurements
+    known: dict[str, dict[str, SampleResult]]
+    waiting: asyncio.Queue[Ask]
+    give_up: bool
+
+    def is_settled(self) -> bool:
+        """Whether asking on cannot change the verdict."""
+        return self.parts.run.stop_early and is_hopeless(
+            self.suite.samples,
+            self.known[self.pair.baseline],
+            self.known[self.pair.candidate],
+            self.parts.gate,
+        )
+
+
 async def ask_missing(
     parts: Parts, due: EvaluationRow, suite: Suite, pair: Measurements, *, give_up: bool
 ) -> None:
-    """Asks what is missing. Raises Fault when a part is down; results so far are kept.
+    """Asks what is missing, or what of it can still change the verdict.
 
-    give_up: the last run; a sample that meets an outage then counts as failed.
+    Raises Fault when a part is down; results so far are kept. give_up: the last run; a sample
+    that meets an outage then counts as failed.
     """
-    waiting: asyncio.Queue[Ask] = asyncio.Queue()
-    for ask in await missing_asks(parts, due, suite, pair):
-        waiting.put_nowait(ask)
-    log.info("suite_running", evaluation=due.evaluation_id, missing=waiting.qsize())
-    workers = [_work(parts, due, waiting, give_up) for _ in range(parts.run.concurrency)]
+    known = await _known(parts, pair)
+    this = Round(parts, due, suite, pair, known, asyncio.Queue(), give_up)
+    for ask in _missing(due, suite, pair, known):
+        this.waiting.put_nowait(ask)
+    log.info("suite_running", evaluation=due.evaluation_id, missing=this.waiting.qsize())
     try:
         async with asyncio.TaskGroup() as group:
-            for worker in workers:
-                group.create_task(worker)
+            for _ in range(parts.run.concurrency):
+                group.create_task(_work(this))
     except* Fault as faults:
         first = next(iter(flat(faults)))
         raise Fault(first.reason) from None
+    log.info("suite_run", evaluation=due.evaluation_id, not_asked=this.waiting.qsize())
 
 
 def flat(group: BaseExceptionGroup[Fault]) -> list[Fault]:
@@ -74,14 +99,22 @@ def flat(group: BaseExceptionGroup[Fault]) -> list[Fault]:
     return found
 
 
-async def missing_asks(
-    parts: Parts, due: EvaluationRow, suite: Suite, pair: Measurements
-) -> list[Ask]:
-    """Baseline and candidate side by side, so that both meet the same load."""
-    known = {
+async def count_missing(parts: Parts, due: EvaluationRow, suite: Suite, pair: Measurements) -> int:
+    """Asks without a result."""
+    return len(_missing(due, suite, pair, await _known(parts, pair)))
+
+
+async def _known(parts: Parts, pair: Measurements) -> dict[str, dict[str, SampleResult]]:
+    return {
         measurement: await evaluations.read_results(parts.database, measurement)
         for measurement in (pair.baseline, pair.candidate)
     }
+
+
+def _missing(
+    due: EvaluationRow, suite: Suite, pair: Measurements, known: dict[str, dict[str, SampleResult]]
+) -> list[Ask]:
+    """Baseline and candidate side by side, so that both meet the same load."""
     return [
         Ask(release_id, measurement, sample)
         for sample in suite.samples
@@ -93,14 +126,15 @@ async def missing_asks(
     ]
 
 
-async def _work(
-    parts: Parts, due: EvaluationRow, waiting: asyncio.Queue[Ask], give_up: bool
-) -> None:
-    while not waiting.empty():
-        ask = waiting.get_nowait()
-        result = await ask_sample(parts, due.tenant_id, ask, give_up=give_up)
-        async with parts.bus.unit(due.tenant_id) as unit:
-            await evaluations.store_result(unit, ask.measurement_id, ask.sample.sample_id, result)
+async def _work(this: Round) -> None:
+    parts, tenant_id = this.parts, this.due.tenant_id
+    while not this.waiting.empty() and not this.is_settled():
+        ask = this.waiting.get_nowait()
+        result = await ask_sample(parts, tenant_id, ask, give_up=this.give_up)
+        sample_id = ask.sample.sample_id
+        async with parts.bus.unit(tenant_id) as unit:
+            await evaluations.store_result(unit, ask.measurement_id, sample_id, result)
+        this.known[ask.measurement_id][sample_id] = result
 
 
 async def ask_sample(parts: Parts, tenant_id: str, ask: Ask, *, give_up: bool) -> SampleResult:

@@ -8,6 +8,7 @@ from services.evaluator.adapters import evaluations, ledger
 from services.evaluator.adapters.suites import Suite
 from services.evaluator.adapters.tables import EvaluationRow
 from services.evaluator.domain import releases
+from services.evaluator.domain.futility import pairs_at_best
 from services.evaluator.domain.gate import Decision, alpha_of_look, judge
 from services.evaluator.domain.results import Pair
 from services.evaluator.domain.verdicts import Comparands, verdict_event
@@ -43,18 +44,10 @@ async def decide(
 
 
 async def _pairs(parts: Parts, suite: Suite, pair: Measurements) -> list[Pair]:
+    """What was not asked is assumed, and the gate never passes an assumption."""
     baseline = await evaluations.read_results(parts.database, pair.baseline)
     candidate = await evaluations.read_results(parts.database, pair.candidate)
-    return [
-        Pair(
-            sample_id=sample.sample_id,
-            answerable=sample.answerable,
-            citable=sample.citable,
-            baseline=baseline[sample.sample_id],
-            candidate=candidate[sample.sample_id],
-        )
-        for sample in suite.samples
-    ]
+    return pairs_at_best(suite.samples, baseline, candidate)
 
 
 async def _comparands(

@@ -52,7 +52,7 @@ async def _measure(parts: Parts, due: EvaluationRow, suite: Suite) -> None:
     try:
         before = (await parts.serving.index(due.tenant_id)).manifest_hash
         pair = measurements_of(due, suite, before)
-        missing = len(await asking.missing_asks(parts, due, suite, pair))
+        missing = await asking.count_missing(parts, due, suite, pair)
         await asking.ask_missing(parts, due, suite, pair, give_up=last_run)
         after = (await parts.serving.index(due.tenant_id)).manifest_hash
     except Fault as fault:
@@ -73,7 +73,7 @@ async def _after_outage(
         await deciding.reject_unmeasured(parts, due)
         return
     pair = measurements_of(due, suite, before)
-    left = len(await asking.missing_asks(parts, due, suite, pair)) if missing >= 0 else missing
+    left = await asking.count_missing(parts, due, suite, pair) if missing >= 0 else missing
     await _postpone(parts, due, runs=0 if left < missing else 1)
 
 

@@ -45,9 +45,10 @@ async def test_a_better_adapter_is_gated_canaried_and_promoted(stage: Stage) -> 
     assert stage.mesh.scopes == {frozenset({"answers:write", "releases:evaluate"})}
 
 
-async def test_a_worse_adapter_is_rejected_and_the_baseline_is_not_asked_again(
+async def test_a_worse_adapter_is_rejected_without_asking_what_cannot_matter(
     stage: Stage,
 ) -> None:
+    """The baseline is asked once; a candidate that cannot pass any more is not asked on."""
     stage.mesh.skills |= {"rel_bad": Skill(1), "rel_worse": Skill(0)}
     async with stage.evaluator():
         await stage.create_suite()
@@ -59,6 +60,11 @@ async def test_a_worse_adapter_is_rejected_and_the_baseline_is_not_asked_again(
     assert "EFFECT_TOO_SMALL" in second.reasons
     assert [verdict.look for verdict in stage.mesh.verdicts] == [1, 2]
     assert stage.mesh.asked_of(BASE) == len(SAMPLES)
+    assert "STOPPED_EARLY" in second.reasons
+    verdict = stage.mesh.verdicts[1]
+    asked = sum(not sample.candidate_result.assumed for sample in verdict.samples)
+    assert asked == stage.mesh.asked_of("rel_worse") < len(SAMPLES) == len(verdict.samples)
+    assert decide_again(verdict).reasons == tuple(second.reasons)
     # One candidate at a time: the second is proposed once the first has its verdict.
     assert stage.mesh.states()[2:4] == [("rel_bad", "REJECTED"), ("rel_worse", "PROPOSED")]
 

@@ -19,6 +19,9 @@ CASES = {
     "failures": pairs(base_model, lambda p, a: FAILED if p % 5 == 0 else trained(p, a)),
     "slow": pairs(base_model, lambda _, __: replace(RIGHT, duration_seconds=9.0)),
     "dear": pairs(base_model, lambda _, __: replace(RIGHT, cost_micros=451)),
+    "stopped": pairs(
+        trained, lambda p, a: WRONG if p < 40 else replace(RIGHT, assumed=True, answer_id="")
+    ),
     "few": pairs(lambda _, __: WRONG, lambda _, __: RIGHT, n=22),
 }
 

@@ -99,6 +99,7 @@ class SampleResult(_message.Message):
     CITATION_CORRECT_FIELD_NUMBER: _builtins.int
     DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     COST_MICROS_FIELD_NUMBER: _builtins.int
+    ASSUMED_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     """Leads to the AnswerGenerated event; empty when failed."""
     failed: _builtins.bool
@@ -114,6 +115,10 @@ class SampleResult(_message.Message):
     """False for a refusal; else whether a cited document holds the answer."""
     duration_seconds: _builtins.float
     cost_micros: _builtins.int
+    assumed: _builtins.bool
+    """True when the run ended before this sample was asked, because the candidate could not pass any
+    more; the other fields are then the best that it could have done.
+    """
     def __init__(
         self,
         *,
@@ -127,10 +132,11 @@ class SampleResult(_message.Message):
         citation_correct: _builtins.bool = ...,
         duration_seconds: _builtins.float = ...,
         cost_micros: _builtins.int = ...,
+        assumed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "citation_correct", b"citation_correct", "cost_micros", b"cost_micros", "duration_seconds", b"duration_seconds", "error_reason", b"error_reason", "exact_match", b"exact_match", "f1", b"f1", "failed", b"failed", "refused", b"refused", "rouge_l", b"rouge_l"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "assumed", b"assumed", "citation_correct", b"citation_correct", "cost_micros", b"cost_micros", "duration_seconds", b"duration_seconds", "error_reason", b"error_reason", "exact_match", b"exact_match", "f1", b"f1", "failed", b"failed", "refused", b"refused", "rouge_l", b"rouge_l"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
