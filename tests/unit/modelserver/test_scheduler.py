@@ -203,8 +203,30 @@ def test_an_engine_error_fails_its_batch_and_nothing_later(
 
     reports: list[str] = []
     one = scheduler(engine=FailsOnce(tiny_model, torch.float32, 0), reports=reports)
+    # Longer than a step, so that some of them are not in the batch that fails.
+    sinks = [complete(one, f"{number} is longer than a step of eight") for number in range(3)]
     one.start()
-    failed = complete(one, "first")
-    assert failed.ended.get(timeout=TIMEOUT_S) == "Error generating stream: MemoryError"
+    ends = [sink.ended.get(timeout=TIMEOUT_S) for sink in sinks]
+    assert "Error generating stream: MemoryError" in ends
+    assert set(ends) <= {"Error generating stream: MemoryError", "length"}
     assert "secret detail" in reports[0]
     assert complete(one, "second").ended.get(timeout=TIMEOUT_S) == "length"
+
+
+def test_a_sink_that_breaks_ends_its_own_completion_alone(scheduler: Open) -> None:
+    class Broken(Collected):
+        def delta(self, text: str, prompt_tokens: int, tokens: int, finish: str | None) -> None:
+            raise ConnectionError
+
+        def fail(self, reason: str, *, cancelled: bool = False) -> None:
+            self.ended.put(reason)
+            raise ConnectionError
+
+    one, broken = scheduler(), Broken()
+    others = [complete(one, f"number {number}") for number in range(2)]
+    one.submit("broken", greedy(), None, broken)
+    one.start()
+    assert broken.ended.get(timeout=TIMEOUT_S) == "Error generating stream: ConnectionError"
+    for sink in [*others, complete(one, "later")]:
+        assert sink.ended.get(timeout=TIMEOUT_S) == "length"
+        assert sink.tokens == 12

@@ -60,10 +60,9 @@ class Metrics:
                 self._metrics["vllm:time_per_output_token_seconds"].observe(pace)
 
     def load(self, running: int, waiting: int) -> None:
-        """How busy the engine is now."""
-        with DOOR:
-            self._metrics["vllm:num_requests_running"].set(running)
-            self._metrics["vllm:num_requests_waiting"].set(waiting)
+        """How busy the engine is now; the caller holds the door."""
+        self._metrics["vllm:num_requests_running"].set(running)
+        self._metrics["vllm:num_requests_waiting"].set(waiting)
 
     def close(self) -> None:
         """Lets go of all metrics while Triton still listens: later the process would die of it."""

@@ -50,7 +50,7 @@ class Service:
             end_tokens(weights),
             limits,
             self._completion_ended,
-            pb_utils.Logger.log_error,
+            log_error,
         )
         self.scheduler.start()
 
@@ -70,7 +70,7 @@ class Service:
                 InvalidAdapter,
             ) as error:
                 refuse(sender, error, pb_utils.TritonError.INVALID_ARG)
-        self.metrics.load(*self.scheduler.load)
+        self._show_load()
 
     def close(self) -> None:
         self.scheduler.stop(STOP_TIMEOUT_S)
@@ -78,7 +78,11 @@ class Service:
 
     def _completion_ended(self, completion: Completion) -> None:
         self.metrics.ended(completion)
-        self.metrics.load(*self.scheduler.load)
+        self._show_load()
+
+    def _show_load(self) -> None:
+        with DOOR:  # looked at and shown in one go, or an older look could come last
+            self.metrics.load(*self.scheduler.load)
 
     def _submit(self, request: Any, sender: Any) -> None:
         with DOOR:
@@ -111,9 +115,15 @@ class Service:
                     self.engine.add_adapter(name, Path(folder))
                 except InvalidAdapter as error:
                     # One damaged adapter must not keep the model or the others from serving.
-                    pb_utils.Logger.log_error(f"adapter {name}: {error}")
+                    log_error(f"adapter {name}: {error}")
                     continue
                 self.adapters[name] = folder
+
+
+def log_error(text: str) -> None:
+    """Into the log of the model server."""
+    with DOOR:
+        pb_utils.Logger.log_error(text)
 
 
 def refuse(sender: Any, error: Exception, code: int) -> None:
@@ -162,7 +172,7 @@ def _limits(arguments: dict[str, Any]) -> Limits:
         waiting=int(os.environ.get("TIDEMILL_LLM_QUEUE", "64")),
         step_tokens=int(arguments.get("max_num_batched_tokens", 192)),
         length=int(arguments.get("max_model_len", 2048)),
-        lanes=min(threads, int(os.environ.get("TIDEMILL_LLM_LANES", "2"))),
+        lanes=max(1, min(threads, int(os.environ.get("TIDEMILL_LLM_LANES", "2")))),
         threads=threads,
     )
 

@@ -106,13 +106,13 @@ class Lane:
                 )
             except queue.Empty:
                 return
+            self.running.append(completion)
             try:
                 self._shared.engine.open(completion.progress)
             except Exception as error:
                 self._fail([completion], error)
                 continue
             completion.reused = completion.progress.computed
-            self.running.append(completion)
 
     def _drop_cancelled(self) -> None:
         for completion in [c for c in self.running if c.sink.cancelled()]:
@@ -124,20 +124,28 @@ class Lane:
         work = self._plan()
         try:
             logits = self._shared.engine.step([(one.progress, n) for one, n in work])
-            ended = [c for (c, _), row in zip(work, logits, strict=True) if self._advance(c, row)]
         except Exception as error:  # one bad batch must not end the lane
-            self.running.clear()
-            self._fail([completion for completion, _ in work], error)
+            self._fail(list(self.running), error)
             return
-        for completion in ended:
-            self.running.remove(completion)
-            self._shared.ended(completion)
+        for (completion, _), row in zip(work, logits, strict=True):
+            try:
+                ended = self._advance(completion, row)
+            except Exception as error:  # nor one bad completion its batch
+                self._fail([completion], error)
+                continue
+            if ended:
+                self.running.remove(completion)
+                self._shared.ended(completion)
 
     def _fail(self, completions: list[Completion], error: Exception) -> None:
         """Tells the caller the kind of error and the operator the whole of it."""
         self._shared.report("".join(traceback.format_exception(error)))
         for completion in completions:
-            completion.sink.fail(f"Error generating stream: {type(error).__name__}")
+            self.running.remove(completion)
+            try:
+                completion.sink.fail(f"Error generating stream: {type(error).__name__}")
+            except Exception as second:  # a sink that is closed already has its answer
+                self._shared.report("".join(traceback.format_exception(second)))
             self._shared.ended(completion)
 
     def _plan(self) -> list[tuple[Completion, int]]:

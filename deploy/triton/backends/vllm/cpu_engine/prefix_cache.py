@@ -38,7 +38,9 @@ class PrefixCache:
             for number, key in enumerate(keys[known:], known)
         }
         with self._lock:
-            self._blocks.update(new)
+            for key, block in new.items():
+                self._blocks[key] = block
+                self._blocks.move_to_end(key)
             while len(self._blocks) > self._capacity:
                 self._blocks.popitem(last=False)
 

@@ -7,7 +7,9 @@ processors of its own. A lane that is alone in its work gets all processors.
 
 import queue
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -80,11 +82,13 @@ class Scheduler:
     def stop(self, timeout: float) -> None:
         """Ends the threads after their current step; what runs or waits fails."""
         self._stopping.set()
+        deadline = time.monotonic() + timeout
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(timeout)
-        while not self._waiting.empty():
-            self._waiting.get_nowait().sink.fail("the engine is stopping")
+                thread.join(max(0.0, deadline - time.monotonic()))
+        with suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait().sink.fail("the engine is stopping")
 
     def submit(
         self, prompt: str, params: sampling.SamplingParams, adapter: str | None, sink: Sink
