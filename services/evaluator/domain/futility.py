@@ -32,8 +32,9 @@ def is_hopeless(
 ) -> bool:
     """Whether the least gain is out of reach, whatever the missing answers will be.
 
-    Exact, as the mean gain only grows with the score of a sample and no score is above 1: who
-    would have passed is never stopped. False while results of the baseline are missing.
+    Exact, as the mean gain only grows with the score of a sample and no score is above 1: nobody
+    is stopped whom the gate would have passed on these documents. False while results of the
+    baseline are missing.
     """
     if not all(sample.sample_id in baseline for sample in samples):
         return False

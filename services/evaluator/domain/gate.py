@@ -56,6 +56,10 @@ def judge(pairs: Sequence[Pair], rules: GateRules, alpha: float, seed: int) -> D
     return Decision(passed=not reasons, reasons=reasons, comparisons=comparisons)
 
 
+def _both_answered(pair: Pair) -> bool:
+    return not (pair.baseline.failed or pair.candidate.failed or pair.candidate.assumed)
+
+
 def _stopped(pairs: Sequence[Pair]) -> tuple[Comparison, ...]:
     """A suite that was not asked to its end never passes: assumed results only refuse."""
     asked = sum(not pair.candidate.assumed for pair in pairs)
@@ -69,7 +73,7 @@ def _score_comparisons(
 ) -> tuple[Comparison, ...]:
     baseline = metrics.mean([pair.baseline_score for pair in pairs])
     candidate = metrics.mean([pair.candidate_score for pair in pairs])
-    answered = sum(not (pair.baseline.failed or pair.candidate.failed) for pair in pairs)
+    answered = sum(map(_both_answered, pairs))
     p_value = sign_flip_p_value(
         [pair.candidate_score - pair.baseline_score for pair in pairs], seed
     )

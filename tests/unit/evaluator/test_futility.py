@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.evaluator.domain.futility import is_hopeless, pairs_at_best
-from services.evaluator.domain.gate import STOPPED_EARLY, judge
+from services.evaluator.domain.gate import STOPPED_EARLY, TOO_FEW_SAMPLES, judge
 from services.evaluator.domain.results import SampleResult, best_result, primary_score
 from services.evaluator.domain.suites import Sample
 from services.evaluator.settings import GateRules
@@ -60,3 +60,8 @@ def test_an_assumption_never_passes_however_good_the_rest_is() -> None:
     good = [RIGHT if sample.answerable else REFUSED for sample in SAMPLES]
     made = pairs_at_best(SAMPLES, by_id([WRONG] * 24), by_id(good[:23]))
     assert judge(made, RULES, 0.05, 1).reasons == (STOPPED_EARLY,)
+
+
+def test_an_assumption_is_no_sample_that_was_answered() -> None:
+    made = pairs_at_best(SAMPLES, by_id([WRONG] * 24), by_id([RIGHT] * 19))
+    assert TOO_FEW_SAMPLES in judge(made, RULES, 0.05, 1).reasons
