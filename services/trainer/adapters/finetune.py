@@ -47,11 +47,8 @@ def finetune(folder: Path) -> None:
     recipe, started, parent = plan.recipe, time.monotonic(), os.getppid()
     be_deterministic(recipe)
 
-    # The data: longer prompts than the limit are left out, not cut, as the question comes last.
-    tokenizer = AutoTokenizer.from_pretrained(plan.base_folder)
-    examples = list(encode(run_folder.read_examples(folder), tokenizer, recipe))
-    if not examples:
-        raise NothingToLearn
+    # The data, and the order in which it is learned.
+    examples = load_examples(folder, plan)
     pairs = tuple(i for i, example in enumerate(examples) if example.rejected)
     steps = plan_steps(recipe, len(examples), pairs)
 
@@ -83,8 +80,7 @@ def finetune(folder: Path) -> None:
 
     # The results; result.json comes last and makes the run done.
     save_adapter(folder, model, plan)
-    metrics = summary(history, len(examples), len(pairs), started)
-    run_folder.write_result(folder, metrics, history)
+    run_folder.write_result(folder, summary(history, len(examples), len(pairs), started), history)
 
 
 def be_deterministic(recipe: Recipe) -> None:
@@ -92,6 +88,15 @@ def be_deterministic(recipe: Recipe) -> None:
         torch.set_num_threads(recipe.threads)
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(recipe.seed)
+
+
+def load_examples(folder: Path, plan: Plan) -> list[Example]:
+    """Prompts above the limit are left out, not cut, as the question comes last."""
+    tokenizer = AutoTokenizer.from_pretrained(plan.base_folder)
+    examples = list(encode(run_folder.read_examples(folder), tokenizer, plan.recipe))
+    if not examples:
+        raise NothingToLearn
+    return examples
 
 
 def encode(records: list[dict[str, str]], tokenizer: Any, recipe: Recipe) -> Iterator[Example]:

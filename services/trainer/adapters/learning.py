@@ -2,8 +2,8 @@
 
 A product over a few examples does not keep all processors busy, and threads that share one wait
 for the one that something else interrupts; shards do not wait for each other. Their gradients are
-added in a fixed order, and the size of a shard is part of the recipe, so that neither the number
-of processors nor luck changes the result.
+added in a fixed order, and the size of a shard is part of the recipe: on as many threads the same
+step gives the same bytes, whichever shard ends first.
 """
 
 import math
@@ -124,7 +124,7 @@ def _margin(scored: Scored) -> Tensor:
 
 
 def _pool(recipe: Recipe) -> ThreadPoolExecutor:
-    """A worker for each shard of a step, as far as there are threads; they share the rest."""
+    """A worker for each shard of a step, as far as there are threads, with an equal share."""
     threads = recipe.threads or torch.get_num_threads()
     workers = min(threads, math.ceil(recipe.batch_size / recipe.shard_size))
     each = threads // workers

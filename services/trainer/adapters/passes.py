@@ -1,4 +1,4 @@
-"""Passes of a whole step's examples through the model: prompt heads, then what is learned.
+"""Passes of a shard's examples through the model: prompt heads, then what is learned.
 
 Prompt heads stand right-aligned in one padded batch, tails and targets left-aligned behind them,
 so that every tail continues where its head ends. Nothing sees padding.

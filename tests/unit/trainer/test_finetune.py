@@ -91,15 +91,16 @@ def test_the_same_plan_gives_the_same_adapter(
 
 
 # Before the first checkpoint, between two, and within the preference steps (9 and 10 of 11).
-@pytest.mark.parametrize("step", [1, 5, 9, 10])
+@pytest.mark.parametrize(("step", "threads"), [(1, 1), (5, 2), (9, 1), (10, 2)])
 def test_a_killed_run_resumes_to_the_same_adapter(
-    tmp_path: Path, plan: Callable[..., Plan], examples: Examples, step: int
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples, step: int, threads: int
 ) -> None:
-    whole = run(tmp_path / "whole", plan(), examples(12))
+    given = plan(Recipe(**(vars(RECIPE) | {"threads": threads})))
+    whole = run(tmp_path / "whole", given, examples(12))
     killed = tmp_path / "killed"
-    run_killed_at(step, killed, plan(), examples(12))
+    run_killed_at(step, killed, given, examples(12))
     assert run_folder.read_result(killed) is None
-    run(killed, plan(), examples(12))
+    run(killed, given, examples(12))
     assert adapter_of(killed) == adapter_of(whole)
     assert result_of(killed).history == result_of(whole).history
 
@@ -188,7 +189,7 @@ def test_shards_of_any_size_and_any_threads_take_the_same_step(
     plan: Callable[..., Plan], phase: Phase
 ) -> None:
     step = Step(phase, (2, 0, 1, 3, 4), 1e-2)
-    batch = [Example([2, 3, *range(4, 4 + n), 9], [6, 7, 1], [8, 1]) for n in (5, 1, 3, 2, 4)]
+    batch = [Example([2, *range(4, 4 + n)], [6, *[7] * n, 1], [8, 1]) for n in (5, 1, 3, 2, 4)]
 
     def loss_and_weights(shard_size: int, threads: int) -> tuple[float, list[torch.Tensor]]:
         changes = {"shard_size": shard_size, "threads": threads}
