@@ -94,6 +94,7 @@ def open_decoder(
     torch.set_num_threads(threads)
     engine = DecoderEngine(model, torch.float32, 4096)
     engine.add_adapter("tuned", adapter)
+    lanes = min(lanes, threads)
     limits = Limits(8, waiting=64, step_tokens=192, length=2048, lanes=lanes, threads=threads)
     scheduler = Scheduler(
         engine, load_tokenizer(model), end_tokens(model), limits, lambda completion: None, print
