@@ -32,8 +32,9 @@ demo: setup ## Run the whole loop on the example handbook (JSON=FILE writes the 
 
 test: setup ## Run all tests: unit, real broker, real Triton, end to end
 	@# Most tests wait for processes, so two run at a time; a process that a busy machine starved
-	@# is tried once more, and the report says so. The loop gets the machine alone.
-	$(BIN)/pytest -n 2 --dist loadgroup --reruns 1 tests/unit tests/conformance tests/integration
+	@# is tried once more, and the report names it. The longest come first, so that both end
+	@# together. The loop gets the machine alone.
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --reruns 1 -rR tests/integration tests/conformance tests/unit
 	$(BIN)/pytest tests/e2e
 	@echo "Next: make demo, or make check"
 
