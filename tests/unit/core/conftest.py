@@ -1,5 +1,7 @@
 """A clock that tests turn, a key, and a database on a real file."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,5 +46,11 @@ def identity(key: MeshKey, clock: TurnedClock) -> Identity:
 
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    before = set(threading.enumerate())
     async with open_database(f"sqlite+aiosqlite:///{tmp_path / 'rows.db'}") as opened:
         yield opened
+    # The driver's thread of a connection that failed tells the loop once more that it ends, and
+    # nobody waits for that: a loop that is closed by then would make it a failure of the next test.
+    for thread in set(threading.enumerate()) - before:
+        if "_connection_worker" in thread.name:
+            await asyncio.to_thread(thread.join, 10)
