@@ -12,9 +12,30 @@ from tests.integration.triton.test_generation import LONG, complete, text
 from tidemill.modelserver.client import ModelServer, Sampling
 from tidemill.modelserver.errors import InvalidRequest, ModelServerError, ModelStalled
 from tidemill.modelserver.layout import admin_token
+from tidemill.modelserver.watch import CANARY_EVERY_S, SECOND_LOOK_S
 
 pytestmark = [pytest.mark.triton, pytest.mark.asyncio]
 RECOVERY_S = 90.0
+
+
+async def test_a_full_queue_is_not_taken_for_a_model_that_hangs(
+    served: Served, client: ModelServer
+) -> None:
+    """The watch's own request is turned away with the others, again and again."""
+    model = served.stub("llm").pid
+
+    async def ask_for_long() -> None:
+        await complete(client, LONG, max_tokens=1000)
+
+    asked = [asyncio.create_task(ask_for_long()) for _ in range(90)]
+    await asyncio.wait(asked, timeout=CANARY_EVERY_S + SECOND_LOOK_S + 3)
+    turned_away = [task for task in asked if task.done() and task.exception()]
+    for task in asked:
+        task.cancel()
+    await asyncio.gather(*asked, return_exceptions=True)
+    assert len(turned_away) >= 90 - 64 - 8
+    assert served.stub("llm").pid == model
+    assert text(await complete(client, LONG))
 
 
 async def test_a_dead_model_ends_its_streams_and_is_replaced(served: Served) -> None:
