@@ -16,7 +16,7 @@ LOAD_TIMEOUT_S = 180.0
 PROOF_TIMEOUT_S = 90.0
 CANARY_TIMEOUT_S = 30.0
 CANARY_EVERY_S = 10.0
-SECOND_LOOK_S = 5.0
+SECOND_LOOK_S = 3.0
 LOOK_EVERY_S = 0.5
 # A model that works through a full queue leaves a canary waiting; one that hangs uses no CPU.
 BUSY_CPU_S = 1.0
@@ -76,25 +76,12 @@ class Watch:
         while True:
             await asyncio.sleep(CANARY_EVERY_S)
             pid, before = self._stub(model)
-            if await self._answers(model):
+            if await answers(self._client, model):
                 continue
             async with self._replacing:
                 same, after = self._stub(model)
                 if same == pid and after - before < BUSY_CPU_S:
                     await self._replace(model, "canary_failed")
-
-    async def _answers(self, model: str) -> bool:
-        """Whether a request is answered. A full queue turns it away at once, which says nothing
-        yet: after a while the queue has moved, or the process has shown by its CPU time that it
-        works, or neither."""
-        started = asyncio.get_running_loop().time()
-        if await self._client.ready(model, timeout=CANARY_TIMEOUT_S):
-            return True
-        left = started + SECOND_LOOK_S - asyncio.get_running_loop().time()
-        if left <= 0:
-            return False
-        await asyncio.sleep(left)
-        return await self._client.ready(model, timeout=CANARY_TIMEOUT_S)
 
     def _stub(self, model: str) -> tuple[int, float]:
         """The model's process and the CPU seconds it has used; zeros if there is none."""
@@ -113,6 +100,21 @@ class Watch:
         await self._prove(model)
         log.info("model_recovered", model=model)
         self._ready()
+
+
+async def answers(client: ModelServer, model: str) -> bool:
+    """Whether a request is answered. A full queue turns it away at once, which says nothing yet:
+    after a while the queue has moved, or the process has shown by its CPU time that it works, or
+    neither."""
+    now = asyncio.get_running_loop().time
+    started = now()
+    if await client.ready(model, timeout=CANARY_TIMEOUT_S):
+        return True
+    left = started + SECOND_LOOK_S - now()
+    if left <= 0:
+        return False
+    await asyncio.sleep(left)
+    return await client.ready(model, timeout=CANARY_TIMEOUT_S)
 
 
 async def first(*waits: Awaitable[object]) -> None:
