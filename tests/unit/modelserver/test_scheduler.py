@@ -187,6 +187,32 @@ def test_a_cancelled_completion_stops_and_the_others_go_on(scheduler: Open) -> N
     assert kept.ended.get(timeout=TIMEOUT_S) == "length"
 
 
+def test_one_of_two_equal_requests_can_be_cancelled_under_way(
+    scheduler: Open, tiny_model: Path
+) -> None:
+    from cpu_engine.engine import DecoderEngine
+
+    class CancelsLater(DecoderEngine):
+        """Calls one request back once both are some tokens on their way."""
+
+        steps = 0
+
+        def step(self, work: Any) -> torch.Tensor:
+            self.steps += 1
+            if self.steps == 8:
+                cancelled.cancel.set()
+            return super().step(work)
+
+    one = scheduler(engine=CancelsLater(tiny_model, torch.float32, 0))
+    # Short enough that both prompts fit into the first step and stay abreast of each other.
+    kept = complete(one, "hey", max_tokens=60)
+    cancelled = complete(one, "hey", max_tokens=60)
+    one.start()
+    assert cancelled.ended.get(timeout=TIMEOUT_S) == "Request was cancelled"
+    assert kept.ended.get(timeout=TIMEOUT_S) == "length"
+    assert kept.tokens == 60
+
+
 def test_an_engine_error_fails_its_batch_and_nothing_later(
     scheduler: Open, tiny_model: Path
 ) -> None:

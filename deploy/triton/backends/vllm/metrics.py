@@ -5,7 +5,6 @@ from typing import Any
 
 import triton_python_backend_utils as pb_utils
 from cpu_engine.lane import Completion
-from door import DOOR
 
 SECONDS = [0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0]
 COUNTERS = {
@@ -26,7 +25,7 @@ GAUGES = {
 
 
 class Metrics:
-    """Metric families of one model version."""
+    """Metric families of one model version. Whoever calls holds the door (door.py)."""
 
     def __init__(self, model: str, version: str) -> None:
         labels = {"model": model, "version": version}
@@ -42,10 +41,6 @@ class Metrics:
 
     def ended(self, completion: Completion) -> None:
         """Counts one completion, however it ended."""
-        with DOOR:
-            self._count(completion)
-
-    def _count(self, completion: Completion) -> None:
         now, made = time.monotonic(), completion.produced
         self._metrics["vllm:prompt_tokens_total"].increment(completion.prompt_tokens)
         self._metrics["vllm:prefix_cache_queries_total"].increment(completion.prompt_tokens)
@@ -60,15 +55,14 @@ class Metrics:
                 self._metrics["vllm:time_per_output_token_seconds"].observe(pace)
 
     def load(self, running: int, waiting: int) -> None:
-        """How busy the engine is now; the caller holds the door."""
+        """How busy the engine is now."""
         self._metrics["vllm:num_requests_running"].set(running)
         self._metrics["vllm:num_requests_waiting"].set(waiting)
 
     def close(self) -> None:
         """Lets go of all metrics while Triton still listens: later the process would die of it."""
-        with DOOR:
-            self._metrics.clear()
-            self._families.clear()
+        self._metrics.clear()
+        self._families.clear()
 
     def _family(self, name: str, text: str, kind: Any) -> Any:
         # The family must outlive its metrics, or the server forgets them.

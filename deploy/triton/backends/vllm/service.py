@@ -61,7 +61,7 @@ class Service:
             try:
                 self._submit(request, sender)
             except QueueFull as error:
-                refuse(sender, error, pb_utils.TritonError.UNAVAILABLE)
+                refuse(sender, str(error), pb_utils.TritonError.UNAVAILABLE)
             except (
                 InvalidTensors,
                 InvalidSampling,
@@ -69,15 +69,17 @@ class Service:
                 UnknownAdapter,
                 InvalidAdapter,
             ) as error:
-                refuse(sender, error, pb_utils.TritonError.INVALID_ARG)
+                refuse(sender, str(error), pb_utils.TritonError.INVALID_ARG)
         self._show_load()
 
     def close(self) -> None:
         self.scheduler.stop(STOP_TIMEOUT_S)
-        self.metrics.close()
+        with DOOR:
+            self.metrics.close()
 
     def _completion_ended(self, completion: Completion) -> None:
-        self.metrics.ended(completion)
+        with DOOR:
+            self.metrics.ended(completion)
         self._show_load()
 
     def _show_load(self) -> None:
@@ -126,10 +128,10 @@ def log_error(text: str) -> None:
         pb_utils.Logger.log_error(text)
 
 
-def refuse(sender: Any, error: Exception, code: int) -> None:
-    """Answers a request that never reaches the engine."""
+def refuse(sender: Any, reason: str, code: int) -> None:
+    """The last answer to a request that cannot end normally."""
     with DOOR:
-        sender.send(failure(str(error), code), FINAL)
+        sender.send(failure(reason, code), FINAL)
 
 
 class ResponseSink:
@@ -161,8 +163,7 @@ class ResponseSink:
     def fail(self, reason: str, *, cancelled: bool = False) -> None:
         kinds = pb_utils.TritonError
         code = kinds.CANCELLED if cancelled else kinds.INTERNAL
-        with DOOR:
-            self._sender.send(failure(reason, code), FINAL)
+        refuse(self._sender, reason, code)
 
 
 def _limits(arguments: dict[str, Any]) -> Limits:

@@ -30,9 +30,9 @@ class Sink(Protocol):
         """The last call when the completion cannot end normally."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Completion:
-    """One request on its way through the engine."""
+    """One request on its way through the engine; equal to itself alone."""
 
     progress: Progress
     params: sampling.SamplingParams
@@ -116,9 +116,7 @@ class Lane:
 
     def _drop_cancelled(self) -> None:
         for completion in [c for c in self.running if c.sink.cancelled()]:
-            self.running.remove(completion)
-            completion.sink.fail("Request was cancelled", cancelled=True)
-            self._shared.ended(completion)
+            self._drop(completion, "Request was cancelled", cancelled=True)
 
     def _step(self) -> None:
         work = self._plan()
@@ -141,12 +139,15 @@ class Lane:
         """Tells the caller the kind of error and the operator the whole of it."""
         self._shared.report("".join(traceback.format_exception(error)))
         for completion in completions:
-            self.running.remove(completion)
-            try:
-                completion.sink.fail(f"Error generating stream: {type(error).__name__}")
-            except Exception as second:  # a sink that is closed already has its answer
-                self._shared.report("".join(traceback.format_exception(second)))
-            self._shared.ended(completion)
+            self._drop(completion, f"Error generating stream: {type(error).__name__}")
+
+    def _drop(self, completion: Completion, reason: str, *, cancelled: bool = False) -> None:
+        self.running.remove(completion)
+        try:
+            completion.sink.fail(reason, cancelled=cancelled)
+        except Exception as error:  # a sink that is closed already has its answer
+            self._shared.report("".join(traceback.format_exception(error)))
+        self._shared.ended(completion)
 
     def _plan(self) -> list[tuple[Completion, int]]:
         """Which tokens to compute: one for each that decodes, then prompts in order of arrival."""
