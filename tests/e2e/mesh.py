@@ -2,12 +2,13 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.conftest import is_free
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,3 @@ def free_block(size: int = 40) -> int:
         if all(is_free(base + offset) for offset in range(size)):
             return base
     raise RuntimeError("no free block of ports")
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0

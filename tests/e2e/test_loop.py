@@ -120,3 +120,4 @@ def test_state_survives_down_and_up(figures: Any, mesh: Mesh) -> None:
     answers = [mesh.json("ask", text) for text in QUESTIONS]
     assert {answer["release_id"] for answer in answers} == {figures["release"]["after"]}
     assert [answer["text"] for answer in answers] == said
+    assert not all(answer["refused"] for answer in answers)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from services.evaluator.domain.metrics import ROUNDING, mean
-from services.evaluator.domain.results import Pair, SampleResult, best_result
+from services.evaluator.domain.results import Pair, SampleResult, best_result, pair_of
 from services.evaluator.domain.suites import Sample
 from services.evaluator.settings import GateRules
 
@@ -16,12 +16,10 @@ def pairs_at_best(samples: Sequence[Sample], baseline: Results, candidate: Resul
     The baseline's results, by sample id, are complete.
     """
     return [
-        Pair(
-            sample_id=sample.sample_id,
-            answerable=sample.answerable,
-            citable=sample.citable,
-            baseline=baseline[sample.sample_id],
-            candidate=candidate.get(sample.sample_id) or best_result(sample),
+        pair_of(
+            sample,
+            baseline[sample.sample_id],
+            candidate.get(sample.sample_id) or best_result(sample),
         )
         for sample in samples
     ]

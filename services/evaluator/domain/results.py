@@ -105,3 +105,8 @@ class Pair:
     @property
     def candidate_score(self) -> float:
         return primary_score(self.answerable, self.candidate)
+
+
+def pair_of(sample: Sample, baseline: SampleResult, candidate: SampleResult) -> Pair:
+    """Both results with what the gate needs to know of their sample."""
+    return Pair(sample.sample_id, sample.answerable, sample.citable, baseline, candidate)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from services.evaluator.adapters import suites
 from services.evaluator.adapters.suites import Suite
 from services.evaluator.domain.gate import Decision, judge, seed_of
-from services.evaluator.domain.results import Answer, Pair, SampleResult, score_answer
+from services.evaluator.domain.results import Answer, Pair, SampleResult, pair_of, score_answer
 from services.evaluator.domain.suites import Sample
 from services.evaluator.handlers.parts import Parts
 from tidemill.faults import Fault, Reason
@@ -40,13 +40,7 @@ async def compare_answers(
 def pairs_of(suite: Suite, baseline: Answers, candidate: Answers) -> list[Pair]:
     """The samples that at least one side answered."""
     return [
-        Pair(
-            sample_id=sample.sample_id,
-            answerable=sample.answerable,
-            citable=sample.citable,
-            baseline=_scored(sample, baseline),
-            candidate=_scored(sample, candidate),
-        )
+        pair_of(sample, _scored(sample, baseline), _scored(sample, candidate))
         for sample in suite.samples
         if sample.sample_id in baseline or sample.sample_id in candidate
     ]

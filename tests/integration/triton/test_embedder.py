@@ -56,7 +56,7 @@ async def test_concurrent_callers_share_batches(client: ModelServer, served: Ser
         after = await counts()
     inferences, executions = after[0] - before[0], after[1] - before[1]
     assert inferences == 48
-    assert executions < inferences  # how many share one depends on how fast the client gets to ask
+    assert executions <= 24
 
 
 async def test_the_model_says_what_it_is(client: ModelServer, served: Served) -> None:
