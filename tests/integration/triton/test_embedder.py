@@ -53,9 +53,13 @@ async def test_concurrent_callers_share_batches(client: ModelServer, served: Ser
 
         before = await counts()
         await asyncio.gather(*(client.embed([f"berth {n}"], timeout=60.0) for n in range(48)))
-        after = await counts()
-    inferences, executions = after[0] - before[0], after[1] - before[1]
-    assert inferences == 48
+        # Triton counts a batch after it has answered it, and the supervisor's canary counts too.
+        for _ in range(100):
+            inferences, executions = np.subtract(await counts(), before)
+            if inferences >= 48:
+                break
+            await asyncio.sleep(0.1)
+    assert inferences >= 48
     assert executions <= 24
 
 
