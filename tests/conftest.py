@@ -43,6 +43,7 @@ class BrokerProcess:
 
     folder: Path
     port: int = 0
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[str] | None = field(default=None, repr=False)
 
     @property
@@ -54,7 +55,7 @@ class BrokerProcess:
         command = [sys.executable, "-m", "tidemill.broker", *arguments]
         with (self.folder.parent / f"{self.folder.name}.log").open("a") as log:
             self.process = subprocess.Popen(
-                [*command, "--group-initial-delay-ms", "0"],
+                [*command, "--group-initial-delay-ms", "0", *self.options],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

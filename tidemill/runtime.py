@@ -66,7 +66,15 @@ async def open_runtime(
         channels = Channels(settings)
         stack.push_async_callback(channels.close)
         bus = await stack.enter_async_context(
-            open_bus(service, settings.kafka_address, database, identity, clock, telemetry)
+            open_bus(
+                service,
+                settings.kafka_address,
+                database,
+                identity,
+                clock,
+                telemetry,
+                settings.kafka_session_ms,
+            )
         )
         tasks = Tasks()
         stack.push_async_callback(tasks.close)

@@ -28,6 +28,9 @@ class MeshSettings(BaseSettings):
     """First port; broker +0, Triton +1..+3, gRPC of the services +10.., metrics +30.."""
     kafka: str = ""
     """Bootstrap address of a Kafka cluster; empty means the embedded broker."""
+    kafka_session_ms: int = 10_000
+    """How long the partitions of a killed member wait before another takes them over; a broker
+    takes no less than its `group.min.session.timeout.ms`, 6,000 as a rule."""
     triton: str = ""
     """gRPC address of a Triton server; empty means the one that `tidemill up` starts."""
     milvus: str = ""

@@ -55,6 +55,7 @@ class Bus:
         identity: Identity,
         clock: Clock,
         telemetry: Telemetry,
+        session_ms: int = kafka.SESSION_MS,
     ) -> None:
         self.service = service
         self.bootstrap = bootstrap
@@ -63,6 +64,7 @@ class Bus:
         self._identity = identity
         self._clock = clock
         self._telemetry = telemetry
+        self._session_ms = session_ms
         self._broker: KafkaBroker = kafka.kafka_broker(bootstrap, f"tidemill-{service}")
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -94,7 +96,9 @@ class Bus:
             policy=policy or RetryPolicy(),
             stopping=self._stopping,
         )
-        subscriber = kafka.subscribe(self._broker, consumer, lambda: self._on_flood(consumer))
+        subscriber = kafka.subscribe(
+            self._broker, consumer, lambda: self._on_flood(consumer), self._session_ms
+        )
         progress = Progress(consumer, self._clock)
         self._subscriptions.append(Subscription(consumer, subscriber, progress))
         return consumer
@@ -228,10 +232,14 @@ async def open_bus(
     identity: Identity,
     clock: Clock,
     telemetry: Telemetry,
+    session_ms: int = kafka.SESSION_MS,
 ) -> AsyncIterator[Bus]:
-    """A bus whose tables exist; start() is called once the service has subscribed."""
+    """A bus whose tables exist; start() is called once the service has subscribed.
+
+    session_ms: how long a killed member keeps its partitions.
+    """
     await database.create_tables(BusBase.metadata)
-    bus = Bus(service, bootstrap, database, identity, clock, telemetry)
+    bus = Bus(service, bootstrap, database, identity, clock, telemetry, session_ms)
     try:
         yield bus
     finally:

@@ -58,7 +58,12 @@ async def raw_body(message: Any) -> bytes:
     return bytes(message.body or b"")
 
 
-def subscribe(broker: KafkaBroker, consumer: Consumer[Any], on_flood: Callable[[], None]) -> Any:
+def subscribe(
+    broker: KafkaBroker,
+    consumer: Consumer[Any],
+    on_flood: Callable[[], None],
+    session_ms: int = SESSION_MS,
+) -> Any:
     """A subscriber that commits a record's offset after its outcome is in the database."""
     subscriber = broker.subscriber(
         consumer.topic.name,
@@ -68,8 +73,8 @@ def subscribe(broker: KafkaBroker, consumer: Consumer[Any], on_flood: Callable[[
         # An aborted transaction of a producer outside the mesh is not an event.
         isolation_level="read_committed",
         max_poll_interval_ms=MAX_POLL_MS,
-        session_timeout_ms=SESSION_MS,
-        heartbeat_interval_ms=SESSION_MS // 4,
+        session_timeout_ms=session_ms,
+        heartbeat_interval_ms=session_ms // 4,
         max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
         fetch_max_wait_ms=FETCH_WAIT_MS,
         parser=readable,
