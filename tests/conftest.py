@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tidemill.bus.admin import create_topics
 from tidemill.clock import Clock, SystemClock
@@ -23,18 +24,21 @@ from tidemill.settings import MeshSettings
 
 READY_SECONDS = 30.0
 OFFSETS = (*range(4), *range(10, 17), *range(30, 37))
-TRITON_SUITES = ("documents", "inference", "triton")
+MODEL_SERVER_SUITES = tuple(f"tests/integration/{x}/" for x in ("documents", "inference", "triton"))
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class OneWorkerAFile(LoadScopeScheduling):
     """A file's tests share a worker, and so do all that use a model server: two at once would
-    starve each other, and every worker would start its own."""
-    for item in items:
-        if item.path.parent.name in TRITON_SUITES and "integration" in item.path.parts:
-            item.add_marker(pytest.mark.xdist_group("triton"))
-        else:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+    starve each other, and every worker would start its own. xdist's own groups do not reach the
+    scheduler since pytest 9.2, which made node ids read-only."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "model server" if file.startswith(MODEL_SERVER_SUITES) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneWorkerAFile:
+    return OneWorkerAFile(config, log)
 
 
 @dataclass
