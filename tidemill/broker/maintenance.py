@@ -1,4 +1,4 @@
-"""What happens by the clock: syncs, seals, retention, and rewriting the journal."""
+"""What happens by the clock: syncs, seals, retention, timeouts, rewriting the journal."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,22 +13,24 @@ _log = structlog.get_logger(__name__)
 
 
 class Maintenance:
-    """Two loops for the life of a node; a full disk makes them try again, not stop."""
+    """Loops for the life of a node; a full disk makes them try again, not stop."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Starts both loops."""
+        """Starts the loops."""
         settings = self._node.settings
+        abort_ms, abort = settings.transactions.check_ms, self._node.transactions.expire
         self._tasks = [
             asyncio.create_task(self._every(settings.fsync_interval_ms, self._store)),
             asyncio.create_task(self._every(settings.retention_check_ms, self._clean)),
+            asyncio.create_task(self._every(abort_ms, abort)),
         ]
 
     async def close(self) -> None:
-        """Stops both loops."""
+        """Stops the loops."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -17,6 +17,8 @@ from tidemill.broker.storage.disk import Disk
 from tidemill.broker.storage.journal import Journal, Record
 from tidemill.broker.storage.partition import Partition
 from tidemill.broker.topics import Topics
+from tidemill.broker.transactions.coordinator import TransactionCoordinator
+from tidemill.broker.transactions.outcome import Outcome
 
 NODE_ID = 1
 _log = structlog.get_logger(__name__)
@@ -34,6 +36,7 @@ class Node:
     topics: Topics
     groups: GroupCoordinator
     producer_ids: ProducerIds
+    transactions: TransactionCoordinator
     cluster_id: str = ""
     host: str = ""
     port: int = 0
@@ -45,7 +48,7 @@ class Node:
     def compact_journal(self) -> None:
         """Rewrites the journal without its history; raises OSError."""
         records: list[Record] = [_cluster_record(self.cluster_id)]
-        for part in (self.topics, self.producer_ids, self.groups):
+        for part in (self.topics, self.producer_ids, self.groups, self.transactions):
             records.extend(part.snapshot())
         self.journal.rewrite(records)
 
@@ -83,33 +86,46 @@ def open_node(settings: BrokerSettings, disk: Disk, clock: Clock) -> Node:
 
 
 def _recover(settings: BrokerSettings, directory: DataDirectory, disk: Disk, clock: Clock) -> Node:
+    node = _assemble(settings, directory, disk, clock)
+    for record in node.journal.replay():
+        _replay(node, record)
+    node.topics.open()
+    node.groups.open()
+    node.transactions.recover()
+    _pull_back_offsets(node)
+    if not node.cluster_id:
+        node.cluster_id = uuid4().hex
+        node.journal.append(_cluster_record(node.cluster_id))
+    return node
+
+
+def _assemble(settings: BrokerSettings, directory: DataDirectory, disk: Disk, clock: Clock) -> Node:
     journal = Journal(directory.journal_path, disk)
-    node = Node(
+    durability = Durability(settings.fsync, journal)
+    producer_ids = ProducerIds(journal)
+    groups = GroupCoordinator(journal, settings.groups, clock)
+    topics = Topics(
+        directory,
+        journal,
+        disk,
+        clock,
+        default_partitions=settings.default_partitions,
+        max_partitions=settings.max_partitions,
+    )
+    outcome = Outcome(topics, groups, clock)
+    return Node(
         settings=settings,
         clock=clock,
         directory=directory,
         journal=journal,
-        durability=Durability(settings.fsync, journal),
-        topics=Topics(
-            directory,
-            journal,
-            disk,
-            clock,
-            default_partitions=settings.default_partitions,
-            max_partitions=settings.max_partitions,
+        durability=durability,
+        topics=topics,
+        groups=groups,
+        producer_ids=producer_ids,
+        transactions=TransactionCoordinator(
+            journal, durability, outcome, producer_ids, settings.transactions, clock
         ),
-        groups=GroupCoordinator(journal, settings.groups, clock),
-        producer_ids=ProducerIds(journal),
     )
-    for record in journal.replay():
-        _replay(node, record)
-    node.topics.open()
-    node.groups.open()
-    _pull_back_offsets(node)
-    if not node.cluster_id:
-        node.cluster_id = uuid4().hex
-        journal.append(_cluster_record(node.cluster_id))
-    return node
 
 
 def _replay(node: Node, record: Record) -> None:
@@ -121,6 +137,8 @@ def _replay(node: Node, record: Record) -> None:
         case "topic" | "topic_deleted" | "log_start":
             node.topics.replay(record)
             node.groups.replay(record)
+        case "transaction" | "transaction_forgotten":
+            node.transactions.replay(record)
         case _:
             node.groups.replay(record)
 

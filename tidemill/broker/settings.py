@@ -29,6 +29,20 @@ class GroupLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TransactionLimits:
+    """Bounds on transactions; but for `check_ms`, Apache Kafka's defaults where it has any.
+
+    Every `check_ms` those past their timeout are aborted.
+    """
+
+    max_timeout_ms: int = 900_000
+    check_ms: int = 500
+    id_expiry_ms: int = 7 * 24 * 3_600_000
+    max_ids: int = 10_000
+    max_groups: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionLimits:
     """Bounds on what clients may ask of the process; one request per connection is in work."""
 
@@ -60,4 +74,5 @@ class BrokerSettings:
     retention_check_ms: int = 5_000
     producer_expiry_ms: int = 24 * 3_600_000
     groups: GroupLimits = GroupLimits()
+    transactions: TransactionLimits = TransactionLimits()
     connections: ConnectionLimits = ConnectionLimits()

@@ -23,6 +23,10 @@ class Cluster:
         self.bootstrap = bootstrap
         self._stack = stack
 
+    def at_end(self, close: Callable[[], Awaitable[None]]) -> None:
+        """Has another client closed as well."""
+        self._stack.push_async_callback(close)
+
     @staticmethod
     def name(prefix: str) -> str:
         """A name that no other test uses."""

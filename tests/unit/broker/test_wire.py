@@ -73,7 +73,9 @@ def test_every_advertised_api_has_a_handler() -> None:
     assert {row["api_key"] for row in advertised()} == {api.value for api in Api}
 
 
-@pytest.mark.parametrize(("api_key", "version"), [(0, 2), (0, 99), (24, 0), (9_999, 0), (-1, 0)])
+@pytest.mark.parametrize(
+    ("api_key", "version"), [(0, 2), (0, 99), (24, 4), (27, 1), (9_999, 0), (-1, 0)]
+)
 def test_what_is_not_spoken_is_known(api_key: int, version: int) -> None:
     assert not is_spoken(api_key, version)
 

@@ -83,6 +83,17 @@ class GroupCoordinator:
         elif generation >= 0:
             raise RequestRefused(ErrorCode.illegal_generation)
 
+    def check_transactional_commit(
+        self, group_id: str, member_id: str, instance_id: str | None, generation: int
+    ) -> None:
+        """Whether a producer may commit for this member; old clients do not name any."""
+        _check_group_id(group_id)
+        group = self._groups.get(group_id)
+        if group is not None:
+            group.check_transactional_commit(member_id, instance_id, generation)
+        elif generation >= 0:
+            raise RequestRefused(ErrorCode.illegal_generation)
+
     def commit(self, group_id: str, rows: dict[TopicPartition, CommittedOffset]) -> None:
         """Journals offsets and then shows them."""
         if rows:

@@ -117,6 +117,15 @@ class Group:
         if self.state is GroupState.COMPLETING:
             raise RequestRefused(ErrorCode.rebalance_in_progress)
 
+    def check_transactional_commit(
+        self, member_id: str, instance_id: str | None, generation: int
+    ) -> None:
+        """The same for a producer that commits for a member; it is no sign of its life."""
+        if generation < 0 and not member_id and instance_id is None:
+            return
+        self.roster.known(member_id, instance_id)
+        self._check_generation(generation)
+
     # -- time
 
     def next_deadline(self) -> float | None:

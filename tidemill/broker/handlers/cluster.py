@@ -55,7 +55,7 @@ async def describe_cluster(node: Node, request: Request) -> Fields:
 
 
 async def find_coordinator(node: Node, request: Request) -> Fields:
-    """This node, also for transactions: the refusal of InitProducerId tells clients more."""
+    """This node, for groups and for transactions."""
     return _node(node)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from kio.schema.errors import ErrorCode
 
 from tidemill.broker.errors import RequestRefused
+from tidemill.broker.handlers.offsets_in_log import READ_COMMITTED
 from tidemill.broker.node import Node
 from tidemill.broker.storage.partition import Partition
 from tidemill.broker.wire.encoding import Fields
@@ -19,6 +20,7 @@ class _Collected:
     partitions: list[Partition] = field(default_factory=list)
     size: int = 0
     has_error: bool = False
+    is_committed: bool = False
 
 
 async def fetch(node: Node, request: Request) -> Fields:
@@ -54,7 +56,7 @@ def refuse_fetch(request: Request, code: ErrorCode) -> Fields:
 
 
 def _collect(node: Node, body: Any, max_bytes: int) -> _Collected:
-    collected = _Collected()
+    collected = _Collected(is_committed=body.isolation_level == READ_COMMITTED)
     for topic in body.topics:
         rows = [_read(node, topic.topic, row, max_bytes, collected) for row in topic.partitions]
         collected.responses.append({"topic": topic.topic, "partitions": rows})
@@ -66,7 +68,14 @@ def _read(node: Node, topic: str, row: Any, max_bytes: int, collected: _Collecte
         partition = node.topics.partition(topic, row.partition)
         allowed = min(row.partition_max_bytes, max_bytes - collected.size)
         # Only the first batch of an answer may exceed what the client asked for.
-        records = partition.read(row.fetch_offset, allowed, at_least_one=not collected.size)
+        is_first = not collected.size
+        if collected.is_committed:
+            records, aborted = _committed(partition, row.fetch_offset, allowed, is_first)
+        else:
+            records, aborted = (
+                partition.read(row.fetch_offset, allowed, at_least_one=is_first),
+                None,
+            )
     except RequestRefused as refused:
         collected.has_error = True
         return _failed(row.partition, refused.code)
@@ -75,10 +84,20 @@ def _read(node: Node, topic: str, row: Any, max_bytes: int, collected: _Collecte
     return {
         "partition_index": row.partition,
         "high_watermark": partition.end_offset,
-        "last_stable_offset": partition.end_offset,
+        "last_stable_offset": partition.stable_offset,
         "log_start_offset": partition.start_offset,
+        "aborted_transactions": aborted,
         "records": records,
     }
+
+
+def _committed(
+    partition: Partition, offset: int, max_bytes: int, is_first: bool
+) -> tuple[memoryview, list[Fields]]:
+    records, aborted = partition.read_committed(offset, max_bytes, at_least_one=is_first)
+    return records, [
+        {"producer_id": row.producer_id, "first_offset": row.first_offset} for row in aborted
+    ]
 
 
 def _failed(index: int, code: ErrorCode) -> Fields:

@@ -83,6 +83,7 @@ def _members(group: Group) -> list[Fields]:
 def _delete(node: Node, group_id: str) -> ErrorCode:
     try:
         node.groups.delete(group_id)
+        node.transactions.forget_group(group_id)
     except RequestRefused as refused:
         return refused.code
     return ErrorCode.none

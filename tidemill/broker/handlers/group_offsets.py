@@ -11,6 +11,11 @@ from tidemill.broker.wire.encoding import Fields
 from tidemill.broker.wire.requests import Request
 
 _NO_OFFSET = CommittedOffset(-1, -1, "", 0)
+_UNSTABLE = {
+    "committed_offset": -1,
+    "committed_leader_epoch": -1,
+    "error_code": ErrorCode.unstable_offset_commit,
+}
 
 
 async def offset_commit(node: Node, request: Request) -> Fields:
@@ -24,8 +29,9 @@ async def offset_commit(node: Node, request: Request) -> Fields:
             getattr(body, "group_instance_id", None),
             body.generation_id_or_member_epoch,
         )
-        topics = _check_rows(node, body, accepted)
+        topics = check_rows(node, body, accepted)
         node.groups.commit(body.group_id, accepted)
+        node.transactions.overtake(body.group_id, accepted)
         await node.durability.confirm_journal()
     except RequestRefused as refused:
         return refuse_offset_commit(request, refused.code)
@@ -33,7 +39,7 @@ async def offset_commit(node: Node, request: Request) -> Fields:
 
 
 def refuse_offset_commit(request: Request, code: ErrorCode) -> Fields:
-    """The same error for every partition; also for OffsetDelete."""
+    """The same error for every partition; also for OffsetDelete and TxnOffsetCommit."""
     return {
         "topics": [
             {
@@ -49,8 +55,14 @@ def refuse_offset_commit(request: Request, code: ErrorCode) -> Fields:
 
 
 async def offset_fetch(node: Node, request: Request) -> Fields:
-    """The asked-for or all offsets of one group."""
-    offsets = node.groups.offsets.of(request.body.group_id)
+    """The asked-for or all offsets of one group.
+
+    A client that asks for stable ones is told to wait for transactions that may change them.
+    """
+    group_id = request.body.group_id
+    offsets = node.groups.offsets.of(group_id)
+    is_stable_wanted = getattr(request.body, "require_stable", False)
+    pending = node.transactions.pending_offsets(group_id) if is_stable_wanted else set()
     wanted: dict[str, list[int]] = {}
     if request.body.topics is None:
         for topic, index in offsets:
@@ -62,7 +74,10 @@ async def offset_fetch(node: Node, request: Request) -> Fields:
             {
                 "name": topic,
                 "partitions": [
-                    _fetched(index, offsets.get((topic, index), _NO_OFFSET)) for index in indexes
+                    _UNSTABLE | {"partition_index": index}
+                    if (topic, index) in pending
+                    else _fetched(index, offsets.get((topic, index), _NO_OFFSET))
+                    for index in indexes
                 ],
             }
             for topic, indexes in wanted.items()
@@ -96,15 +111,17 @@ async def offset_delete(node: Node, request: Request) -> Fields:
     partitions = [(t.name, row.partition_index) for t in body.topics for row in t.partitions]
     try:
         node.groups.delete_offsets(body.group_id, partitions)
+        node.transactions.overtake(body.group_id, partitions)
         await node.durability.confirm_journal()
     except RequestRefused as refused:
         return {"error_code": refused.code}
     return refuse_offset_commit(request, ErrorCode.none)
 
 
-def _check_rows(
+def check_rows(
     node: Node, body: Any, accepted: dict[TopicPartition, CommittedOffset]
 ) -> list[Fields]:
+    """Puts the rows that can be committed into `accepted`; returns the answer for all."""
     topics: list[Fields] = []
     for topic in body.topics:
         rows = []
@@ -134,7 +151,7 @@ def _committed(node: Node, row: Any) -> CommittedOffset:
     )
 
 
-def _fetched(index: int, row: CommittedOffset) -> Fields:
+def _fetched(index: int, row: CommittedOffset) -> dict[str, Any]:
     return {
         "partition_index": index,
         "committed_offset": row.offset,

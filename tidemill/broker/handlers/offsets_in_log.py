@@ -10,6 +10,7 @@ from tidemill.broker.storage.partition import Partition
 from tidemill.broker.wire.encoding import Fields
 from tidemill.broker.wire.requests import Request
 
+READ_COMMITTED = 1
 _LATEST = -1
 _EARLIEST = -2
 _HIGHEST_TIMESTAMP = -3
@@ -17,10 +18,14 @@ _LEADER_EPOCH = 0
 
 
 async def list_offsets(node: Node, request: Request) -> Fields:
-    """Offsets by time, or the first, the next, or the latest in time."""
+    """Offsets by time, or the first, the next, or the latest in time.
+
+    For a reader of committed records the log ends where the first open transaction begins.
+    """
 
     def row(topic: str, asked: Any) -> Fields:
-        offset, timestamp = _find(node.topics.partition(topic, asked.partition_index), asked)
+        partition = node.topics.partition(topic, asked.partition_index)
+        offset, timestamp = _find(partition, asked, _end(partition, request.body))
         return {"offset": offset, "timestamp": timestamp, "leader_epoch": _LEADER_EPOCH}
 
     return _per_partition(request, row)
@@ -94,14 +99,21 @@ def _raiser(code: ErrorCode) -> Any:
     return row
 
 
-def _find(partition: Partition, asked: Any) -> tuple[int, int]:
+def _end(partition: Partition, body: Any) -> int:
+    is_committed = getattr(body, "isolation_level", 0) == READ_COMMITTED
+    return partition.stable_offset if is_committed else partition.end_offset
+
+
+def _find(partition: Partition, asked: Any, end: int) -> tuple[int, int]:
     if asked.timestamp == _LATEST:
-        return partition.end_offset, -1
+        return end, -1
     if asked.timestamp == _EARLIEST:
         return partition.start_offset, -1
     if asked.timestamp == _HIGHEST_TIMESTAMP:
-        return partition.find_latest_time() or (-1, -1)
-    return partition.find_time(asked.timestamp) or (-1, -1)
+        found = partition.find_latest_time()
+    else:
+        found = partition.find_time(asked.timestamp)
+    return found if found is not None and found[0] < end else (-1, -1)
 
 
 def _epoch_end(node: Node, topic: str, asked: Any) -> Fields:

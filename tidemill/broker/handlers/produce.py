@@ -5,8 +5,10 @@ from typing import Any
 from kio.schema.errors import ErrorCode
 
 from tidemill.broker.errors import RequestRefused
+from tidemill.broker.groups.offsets import TopicPartition
+from tidemill.broker.handlers.producers import before_fencing_had_a_code
 from tidemill.broker.node import Node
-from tidemill.broker.storage.batch import ZSTD
+from tidemill.broker.storage.batch import HEADER_SIZE, TRANSACTIONAL, ZSTD, BatchHeader
 from tidemill.broker.storage.partition import Partition
 from tidemill.broker.wire.encoding import Fields
 from tidemill.broker.wire.requests import Request
@@ -51,8 +53,6 @@ def refuse_produce(request: Request, code: ErrorCode) -> Fields | None:
 def _refusal(request: Request) -> ErrorCode | None:
     if request.body.acks not in (-1, 0, 1):
         return ErrorCode.invalid_required_acks
-    if request.body.transactional_id is not None:
-        return ErrorCode.unsupported_version
     return None
 
 
@@ -60,6 +60,7 @@ async def _append(node: Node, request: Request, topic: str, data: Any) -> Fields
     try:
         partition = node.topics.partition(topic, data.index)
         _check_codec(request.version, data.records)
+        _check_transaction(node, request, (topic, data.index), data.records)
         rules = node.topics.get(topic).configs.append_rules
         appended = partition.append(data.records, rules, node.clock.now_ms())
         if request.body.acks != 0:
@@ -73,6 +74,21 @@ def _check_codec(version: int, records: bytes | None) -> None:
     # Attributes end at byte 23 of a batch; clients of old versions could not read zstd.
     if version < _ZSTD_SINCE and records and len(records) > 22 and records[22] & 7 == ZSTD:
         raise RequestRefused(ErrorCode.unsupported_compression_type)
+
+
+def _check_transaction(
+    node: Node, request: Request, partition: TopicPartition, records: bytes | None
+) -> None:
+    # The header is read for this only if its flag says so; `append` checks the rest.
+    if not records or len(records) < HEADER_SIZE or not records[22] & TRANSACTIONAL:
+        return
+    header = BatchHeader.read(records)
+    try:
+        node.transactions.check_write(
+            request.body.transactional_id, header.producer_id, header.producer_epoch, partition
+        )
+    except RequestRefused as refused:
+        raise before_fencing_had_a_code(refused) from refused
 
 
 def _succeeded(index: int, partition: Partition, offset: int, time_ms: int) -> Fields:

@@ -17,6 +17,7 @@ from tidemill.broker.handlers import (
     produce,
     producers,
     topic_admin,
+    transactions,
 )
 from tidemill.broker.node import Node
 from tidemill.broker.wire.encoding import Fields
@@ -56,6 +57,14 @@ ROUTES: Final[dict[Api, Route]] = {
     Api.INIT_PRODUCER_ID: Route(producers.init_producer_id, producers.refuse_init_producer_id),
     Api.OFFSET_FOR_LEADER_EPOCH: Route(
         offsets_in_log.offset_for_leader_epoch, offsets_in_log.refuse_offset_for_leader_epoch
+    ),
+    Api.ADD_PARTITIONS_TO_TXN: Route(
+        transactions.add_partitions_to_txn, transactions.refuse_add_partitions
+    ),
+    Api.ADD_OFFSETS_TO_TXN: Route(transactions.add_offsets_to_txn, membership.refuse_plainly),
+    Api.END_TXN: Route(transactions.end_txn, membership.refuse_plainly),
+    Api.TXN_OFFSET_COMMIT: Route(
+        transactions.txn_offset_commit, group_offsets.refuse_offset_commit
     ),
     Api.DESCRIBE_CONFIGS: Route(configs.describe_configs, configs.refuse_describe_configs),
     Api.ALTER_CONFIGS: Route(configs.alter_configs, configs.refuse_alter_configs),

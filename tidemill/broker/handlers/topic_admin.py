@@ -101,6 +101,7 @@ def _delete(node: Node, name: str) -> Fields:
     except RequestRefused as refused:
         return _failed(name, refused)
     node.groups.offsets.remove_topic(name)
+    node.transactions.forget_topic(name)
     return {"name": name}
 
 

@@ -12,11 +12,11 @@ HEADER_SIZE: Final = _LAYOUT.size
 # Offset, length, leader epoch, magic and checksum are not covered by the checksum.
 _CHECKED_FROM: Final = 21
 _LENGTH_COUNTS_FROM: Final = 12
-_MAGIC: Final = 2
+MAGIC: Final = 2
 _CODEC_MASK: Final = 0x07
 _LOG_APPEND_TIME: Final = 0x08
-_TRANSACTIONAL: Final = 0x10
-_CONTROL: Final = 0x20
+TRANSACTIONAL: Final = 0x10
+CONTROL: Final = 0x20
 ZSTD: Final = 4
 NO_PRODUCER: Final = -1
 
@@ -65,13 +65,18 @@ class BatchHeader(NamedTuple):
 
     @property
     def is_transactional(self) -> bool:
-        """Whether the batch belongs to a transaction or is a marker of one."""
-        return bool(self.attributes & (_TRANSACTIONAL | _CONTROL))
+        """Whether the batch belongs to a transaction; markers do, too."""
+        return bool(self.attributes & TRANSACTIONAL)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the batch is a marker that ends a transaction, and nothing for readers."""
+        return bool(self.attributes & CONTROL)
 
     def is_plausible(self) -> bool:
         """Whether the numbers can be a v2 batch at all; says nothing about the checksum."""
         return (
-            self.magic == _MAGIC
+            self.magic == MAGIC
             and self.size >= HEADER_SIZE
             and self.last_offset_delta >= 0
             and self.record_count == self.last_offset_delta + 1
@@ -87,6 +92,12 @@ class BatchHeader(NamedTuple):
         return _LAYOUT.pack(*self)
 
 
+def sealed_with_checksum(header: BatchHeader, records: Buffer) -> BatchHeader:
+    """The header with the checksum that fits it and the records behind it."""
+    covered = header.pack()[_CHECKED_FROM:]
+    return header._replace(crc=crc32c(records, crc32c(covered)))
+
+
 def stamp(
     header: BatchHeader, batch: Buffer, base_offset: int, append_time_ms: int | None
 ) -> tuple[BatchHeader, list[Buffer]]:
@@ -100,6 +111,5 @@ def stamp(
         header = header._replace(
             attributes=header.attributes | _LOG_APPEND_TIME, max_timestamp=append_time_ms
         )
-        covered = header.pack()[_CHECKED_FROM:]
-        header = header._replace(crc=crc32c(records, crc32c(covered)))
+        header = sealed_with_checksum(header, records)
     return header, [header.pack(), records]

@@ -12,9 +12,11 @@ from tidemill.broker.errors import RequestRefused
 from tidemill.broker.storage import records, seal
 from tidemill.broker.storage.batch import BatchHeader, stamp
 from tidemill.broker.storage.disk import Buffer, Disk
+from tidemill.broker.storage.markers import Marker, marker_batch
 from tidemill.broker.storage.producers import ProducerStates
 from tidemill.broker.storage.seal import Seal
 from tidemill.broker.storage.segment import Segment
+from tidemill.broker.storage.transaction_index import AbortedTransaction, aborted_between
 from tidemill.broker.storage.validation import checked_header
 
 
@@ -57,6 +59,12 @@ class Partition:
         return self.segments[-1].next_offset
 
     @property
+    def stable_offset(self) -> int:
+        """Below it every transaction has ended; readers of committed records see no further."""
+        first = self.producers.open.first_offset
+        return self.end_offset if first is None else max(first, self.start_offset)
+
+    @property
     def size(self) -> int:
         """Bytes of all segments."""
         return sum(segment.size for segment in self.segments)
@@ -85,18 +93,45 @@ class Partition:
         self._wake()
         return Appended(header.base_offset, -1 if append_time is None else append_time)
 
+    def end_transaction(self, marker: Marker, rules: AppendRules, now_ms: int) -> bool:
+        """Appends the marker if the producer has a transaction open here; returns whether.
+
+        So it may be called again after a failure. Raises RequestRefused as `append` does.
+        """
+        if marker.producer_id not in self.producers.open:
+            return False
+        if self.is_failed:
+            raise RequestRefused(ErrorCode.kafka_storage_error, "a sync to disk failed")
+        header, chunks = marker_batch(marker, self.end_offset, now_ms)
+        self._write(header, chunks, rules, now_ms)
+        note_marker(self.segments[-1], self.producers, marker, header.base_offset, now_ms)
+        self._wake()
+        return True
+
     def read(self, offset: int, max_bytes: int, *, at_least_one: bool = True) -> memoryview:
         """Whole batches from `offset` on, of one segment; empty at the end of the log.
 
         Raises RequestRefused with OFFSET_OUT_OF_RANGE.
         """
-        if not self.start_offset <= offset <= self.end_offset:
-            raise RequestRefused(ErrorCode.offset_out_of_range)
-        # Recovery may have left a gap between two segments: then the later one has the answer.
-        for segment in self.segments[self._segment_index(offset) :]:
-            if segment.next_offset > offset and segment.size:
-                return segment.read(offset, max_bytes, at_least_one=at_least_one)
+        for segment in self._holding(offset)[:1]:
+            return segment.read(offset, max_bytes, at_least_one=at_least_one)
         return memoryview(b"")
+
+    def read_committed(
+        self, offset: int, max_bytes: int, *, at_least_one: bool = True
+    ) -> tuple[memoryview, list[AbortedTransaction]]:
+        """As `read`, but nothing from the first open transaction on.
+
+        Aborted records are among the batches; the list says which the reader is to skip.
+        """
+        segments, stable = self._holding(offset), self.stable_offset
+        if not segments or offset >= stable:
+            return memoryview(b""), []
+        first = segments[0]
+        start, end = first.span(offset, max_bytes, at_least_one=at_least_one, before=stable)
+        upper = min(first.offset_at_or_above(end), stable)
+        aborted = aborted_between((s.aborted for s in segments), offset, upper)
+        return first.read_span(start, end), aborted
 
     def find_time(self, timestamp: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record not older than `timestamp`, if any."""
@@ -202,6 +237,16 @@ class Partition:
             return False
         return self.size - first.size >= keep_bytes
 
+    def _holding(self, offset: int) -> list[Segment]:
+        """The segment to read `offset` from and those behind it; empty at the end of the log."""
+        if not self.start_offset <= offset <= self.end_offset:
+            raise RequestRefused(ErrorCode.offset_out_of_range)
+        segments = self.segments[self._segment_index(offset) :]
+        # Recovery may have left a gap between two segments: then the later one has the answer.
+        while segments and not (segments[0].next_offset > offset and segments[0].size):
+            segments.pop(0)
+        return segments
+
     def _drop_first(self) -> None:
         segment = self.segments.pop(0)
         segment.delete()
@@ -217,3 +262,12 @@ class Partition:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+
+def note_marker(
+    segment: Segment, producers: ProducerStates, marker: Marker, offset: int, now_ms: int
+) -> None:
+    """Takes in a marker that is in the log at `offset`, in this segment."""
+    aborted = producers.note_marker(marker, offset, now_ms)
+    if aborted is not None:
+        segment.aborted.append(aborted)

@@ -7,7 +7,8 @@ import structlog
 
 from tidemill.broker.storage import seal
 from tidemill.broker.storage.disk import Disk
-from tidemill.broker.storage.partition import Partition
+from tidemill.broker.storage.markers import read_marker
+from tidemill.broker.storage.partition import Partition, note_marker
 from tidemill.broker.storage.producers import ProducerStates
 from tidemill.broker.storage.segment import LOG_SUFFIX, Segment
 
@@ -38,7 +39,11 @@ def open_partition(directory: Path, disk: Disk, now_ms: int) -> Partition:
 def _scan(segment: Segment, producers: ProducerStates, now_ms: int) -> list[int]:
     """Recovers one segment; returns the base offset of a segment that this split off, if any."""
     for header in segment.recover(segment.path.stat().st_size):
-        producers.note(header, now_ms)
+        if header.is_control:
+            marker = read_marker(header, segment.last_batch(header))
+            note_marker(segment, producers, marker, header.base_offset, now_ms)
+        else:
+            producers.note(header, now_ms)
     damage = segment.cut_tail()
     if damage is None:
         return []

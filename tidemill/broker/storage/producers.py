@@ -1,4 +1,7 @@
-"""Idempotent producers, per partition: what was last appended, to tell a retry from a gap."""
+"""Producers with ids, per partition: what was last appended, to tell a retry from a gap.
+
+Also which of them have a transaction open here.
+"""
 
 from collections import deque
 from collections.abc import Iterator
@@ -9,6 +12,8 @@ from kio.schema.errors import ErrorCode
 
 from tidemill.broker.errors import RequestRefused
 from tidemill.broker.storage.batch import NO_PRODUCER, BatchHeader
+from tidemill.broker.storage.markers import Marker
+from tidemill.broker.storage.transaction_index import AbortedTransaction, OpenTransactions
 
 REMEMBERED_BATCHES = 5
 _SEQUENCE_MASK = 0x7FFFFFFF
@@ -35,14 +40,15 @@ class ProducerStates:
     """The last batches of every producer of one partition, rebuilt from the log on start."""
 
     def __init__(self) -> None:
+        self.open = OpenTransactions()
         self._producers: dict[int, _Producer] = {}
 
     def check(self, header: BatchHeader) -> AppendedBatch | None:
         """Returns the earlier batch if this one repeats it, None if it comes next.
 
         Raises RequestRefused with the code Apache Kafka gives: an older epoch is fenced, a
-        gap is out of order. A producer unknown here may start anywhere, as its earlier
-        records may have been deleted by retention.
+        gap is out of order, a plain batch amid a transaction has no place. A producer unknown
+        here may start anywhere, as its earlier records may have been deleted by retention.
         """
         producer = self._producers.get(header.producer_id)
         if header.producer_id == NO_PRODUCER or producer is None:
@@ -52,19 +58,20 @@ class ProducerStates:
         if header.producer_epoch > producer.epoch:
             if header.base_sequence != 0:
                 raise RequestRefused(ErrorCode.out_of_order_sequence_number)
-            return None
-        return self._repeated_or_next(producer, header)
+            repeated = None
+        else:
+            repeated = self._repeated_or_next(producer, header)
+        if repeated is None and header.producer_id in self.open and not header.is_transactional:
+            raise RequestRefused(ErrorCode.invalid_txn_state)
+        return repeated
 
     def note(self, header: BatchHeader, now_ms: int) -> None:
         """Remembers a batch that is in the log."""
         if header.producer_id == NO_PRODUCER:
             return
-        producer = self._producers.get(header.producer_id)
-        if producer is None or producer.epoch != header.producer_epoch:
-            producer = _Producer(header.producer_epoch, now_ms)
-            self._producers[header.producer_id] = producer
-        producer.seen_ms = now_ms
-        producer.batches.append(
+        if header.is_transactional:
+            self.open.begin(header.producer_id, header.base_offset)
+        self._seen(header.producer_id, header.producer_epoch, now_ms).batches.append(
             AppendedBatch(
                 header.base_sequence,
                 _last_sequence(header),
@@ -73,11 +80,21 @@ class ProducerStates:
             )
         )
 
+    def note_marker(self, marker: Marker, offset: int, now_ms: int) -> AbortedTransaction | None:
+        """Remembers a marker that is in the log; returns what readers are to skip, if anything."""
+        self._seen(marker.producer_id, marker.epoch, now_ms)
+        return self.open.end(marker.producer_id, offset, is_commit=marker.is_commit)
+
+    def epoch_of(self, producer_id: int) -> int:
+        """The epoch of a producer that has written here."""
+        return self._producers[producer_id].epoch
+
     def expire(self, seen_before_ms: int) -> None:
-        """Forgets producers that have not written since."""
+        """Forgets producers that have not written since and have no transaction open."""
         expired = [p for p, state in self._producers.items() if state.seen_ms < seen_before_ms]
         for producer_id in expired:
-            del self._producers[producer_id]
+            if producer_id not in self.open:
+                del self._producers[producer_id]
 
     def dump(self) -> list[list[Any]]:
         """All states as plain JSON values."""
@@ -87,11 +104,20 @@ class ProducerStates:
     def load(cls, rows: list[list[Any]]) -> "ProducerStates":
         """The reverse of `dump`."""
         states = cls()
-        for producer_id, epoch, seen_ms, batches in rows:
+        for producer_id, epoch, seen_ms, batches, _ in rows:
             producer = _Producer(epoch, seen_ms)
             producer.batches.extend(AppendedBatch(*batch) for batch in batches)
             states._producers[producer_id] = producer
+        begun = [(row[0], row[4]) for row in rows if row[4] is not None]
+        states.open = OpenTransactions(begun)
         return states
+
+    def _seen(self, producer_id: int, epoch: int, now_ms: int) -> _Producer:
+        producer = self._producers.get(producer_id)
+        if producer is None or producer.epoch != epoch:
+            producer = self._producers[producer_id] = _Producer(epoch, now_ms)
+        producer.seen_ms = now_ms
+        return producer
 
     def _dump(self) -> Iterator[list[Any]]:
         for producer_id, state in self._producers.items():
@@ -99,13 +125,17 @@ class ProducerStates:
                 [b.first_sequence, b.last_sequence, b.base_offset, b.timestamp_ms]
                 for b in state.batches
             ]
-            yield [producer_id, state.epoch, state.seen_ms, batches]
+            begun = self.open.first_offset_of(producer_id)
+            yield [producer_id, state.epoch, state.seen_ms, batches, begun]
 
     def _repeated_or_next(self, producer: _Producer, header: BatchHeader) -> AppendedBatch | None:
         first, last = header.base_sequence, _last_sequence(header)
         for batch in producer.batches:
             if (batch.first_sequence, batch.last_sequence) == (first, last):
                 return batch
+        # A marker alone, its records deleted by retention, says nothing of sequences.
+        if not producer.batches:
+            return None
         expected = (producer.batches[-1].last_sequence + 1) & _SEQUENCE_MASK
         if first != expected:
             raise RequestRefused(ErrorCode.out_of_order_sequence_number)

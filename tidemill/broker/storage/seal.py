@@ -10,6 +10,7 @@ from crc32c import crc32c
 from tidemill.broker.storage.disk import Disk
 from tidemill.broker.storage.producers import ProducerStates
 from tidemill.broker.storage.segment import Segment
+from tidemill.broker.storage.transaction_index import AbortedTransaction
 
 SEAL_SUFFIX = ".seal"
 
@@ -25,6 +26,7 @@ class Seal:
     positions: list[int]
     times_before: list[int]
     producers: list[list[Any]]
+    aborted: list[AbortedTransaction]
 
 
 def seal_of(segment: Segment, producers: ProducerStates) -> Seal:
@@ -37,6 +39,7 @@ def seal_of(segment: Segment, producers: ProducerStates) -> Seal:
         segment.index.positions.tolist(),
         segment.index.times_before.tolist(),
         producers.dump(),
+        list(segment.aborted),
     )
 
 
@@ -50,7 +53,10 @@ def write(segment: Segment, seal: Seal, disk: Disk) -> None:
 
 
 def restore(segment: Segment) -> ProducerStates | None:
-    """Loads a segment from its seal; None if there is no sound seal, then it must be scanned."""
+    """Loads a segment from its seal; None if there is no sound seal, then it must be scanned.
+
+    A seal of an earlier release knows less and is not taken either.
+    """
     path = segment.path.with_suffix(SEAL_SUFFIX)
     try:
         checksum, _, body = path.read_bytes().partition(b"\n")
@@ -59,7 +65,10 @@ def restore(segment: Segment) -> ProducerStates | None:
         return None
     if checksum != b"%08x" % crc32c(body):
         return None
-    seal = Seal(*json.loads(body))
+    values = json.loads(body)
+    if len(values) != len(Seal.__slots__):
+        return None
+    seal = Seal(*values)
     if seal.size != size:
         return None
     segment.size, segment.next_offset = seal.size, seal.next_offset
@@ -67,6 +76,7 @@ def restore(segment: Segment) -> ProducerStates | None:
     segment.index.offsets = array("q", seal.offsets)
     segment.index.positions = array("q", seal.positions)
     segment.index.times_before = array("q", seal.times_before)
+    segment.aborted = [AbortedTransaction(*row) for row in seal.aborted]
     return ProducerStates.load(seal.producers)
 
 

@@ -9,6 +9,7 @@ from tidemill.broker.storage import scan
 from tidemill.broker.storage.batch import HEADER_SIZE, BatchHeader
 from tidemill.broker.storage.disk import Buffer, Disk
 from tidemill.broker.storage.sparse_index import NO_TIMESTAMP, SparseIndex
+from tidemill.broker.storage.transaction_index import AbortedTransaction
 
 LOG_SUFFIX = ".log"
 
@@ -29,6 +30,8 @@ class Segment:
         self.base_offset = base_offset
         self.path = directory / f"{base_offset:020d}{LOG_SUFFIX}"
         self.index = SparseIndex()
+        # Of the transactions whose marker lies here, in the order of the markers.
+        self.aborted: list[AbortedTransaction] = []
         self.size = 0
         self.next_offset = base_offset
         self.max_timestamp = NO_TIMESTAMP
@@ -97,15 +100,36 @@ class Segment:
 
     def read(self, offset: int, max_bytes: int, *, at_least_one: bool = True) -> memoryview:
         """Whole batches from the one that holds `offset` on; the first whatever its size."""
+        start, end = self.span(offset, max_bytes, at_least_one=at_least_one)
+        return self.read_span(start, end)
+
+    def span(
+        self, offset: int, max_bytes: int, *, at_least_one: bool, before: int | None = None
+    ) -> tuple[int, int]:
+        """Positions from and to which to read; stops at the batch that holds offset `before`."""
         start = self._position_of(offset)
         if start is None:
-            return memoryview(b"")
+            return 0, 0
         end = self.size
+        if before is not None and before < self.next_offset:
+            end = self._position_of(before) or start
         if start + max_bytes < end:
             end = max(start, self.index.boundary_at_or_below(start + max_bytes))
         if end == start and at_least_one:
             end += BatchHeader.read(os.pread(self.descriptor, HEADER_SIZE, start)).size
+        return start, end
+
+    def read_span(self, start: int, end: int) -> memoryview:
+        """The bytes between two positions."""
         return memoryview(os.pread(self.descriptor, end - start, start))
+
+    def offset_at_or_above(self, position: int) -> int:
+        """An offset that nothing before `position` reaches."""
+        return self.index.offset_at_or_above(position, self.next_offset)
+
+    def last_batch(self, header: BatchHeader) -> memoryview:
+        """The whole batch that was noted last."""
+        return self.read_span(self.size - header.size, self.size)
 
     def batches_from_time(self, timestamp: int) -> Iterator[BatchHeader]:
         """Batches in log order from a boundary before which every record is older."""

@@ -33,6 +33,11 @@ class SparseIndex:
         entry = bisect_left(self.times_before, timestamp) - 1
         return self.positions[entry] if entry >= 0 else 0
 
+    def offset_at_or_above(self, position: int, end: int) -> int:
+        """Offset of the first known batch not below `position`; `end` if there is none."""
+        entry = bisect_left(self.positions, position)
+        return self.offsets[entry] if entry < len(self.offsets) else end
+
     def boundary_at_or_below(self, position: int) -> int:
         """The highest known batch boundary that is not above `position`."""
         entry = bisect_right(self.positions, position) - 1

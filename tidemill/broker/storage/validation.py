@@ -11,7 +11,7 @@ def checked_header(batch: Buffer | None, max_bytes: int) -> BatchHeader:
     """The header of the one batch a produce request holds for a partition.
 
     Raises RequestRefused: INVALID_RECORD for anything but one v2 batch, MESSAGE_TOO_LARGE,
-    CORRUPT_MESSAGE for a wrong checksum, UNSUPPORTED_VERSION for transactional batches.
+    CORRUPT_MESSAGE for a wrong checksum.
     """
     if batch is None or len(batch) < HEADER_SIZE:
         raise RequestRefused(ErrorCode.invalid_record, "no record batch")
@@ -34,9 +34,7 @@ def checked_header(batch: Buffer | None, max_bytes: int) -> BatchHeader:
 def _check_counts(header: BatchHeader) -> None:
     if not header.is_plausible():
         raise RequestRefused(ErrorCode.invalid_record, "record count and offsets disagree")
-    if header.is_transactional:
-        raise RequestRefused(
-            ErrorCode.unsupported_version, "transactions are not supported by this broker"
-        )
+    if header.is_control:
+        raise RequestRefused(ErrorCode.invalid_record, "markers are written by the broker alone")
     if header.producer_id != NO_PRODUCER and header.base_sequence < 0:
         raise RequestRefused(ErrorCode.invalid_record, "a producer id without a sequence")

@@ -26,6 +26,10 @@ class Api(IntEnum):
     DELETE_RECORDS = 21
     INIT_PRODUCER_ID = 22
     OFFSET_FOR_LEADER_EPOCH = 23
+    ADD_PARTITIONS_TO_TXN = 24
+    ADD_OFFSETS_TO_TXN = 25
+    END_TXN = 26
+    TXN_OFFSET_COMMIT = 28
     DESCRIBE_CONFIGS = 32
     ALTER_CONFIGS = 33
     CREATE_PARTITIONS = 37
@@ -37,15 +41,16 @@ class Api(IntEnum):
 
 # Most ranges end before the "flexible" versions of Kafka 2.4: kio refuses tagged fields it does
 # not know, where Kafka skips them, and librdkafka 2.16 sends one in Metadata 9 by mistake. Every
-# client still speaks the older ones. ListOffsets, ListGroups, InitProducerId and DescribeCluster
-# go further, for the latest timestamp, state filters, epoch bumps and being there at all.
+# client still speaks the older ones. ListOffsets, ListGroups, InitProducerId, OffsetFetch,
+# TxnOffsetCommit and DescribeCluster go further: for the latest timestamp, state filters, epoch
+# bumps, waiting for pending offsets, refusing members of an earlier generation, and being there.
 VERSIONS: Final[dict[Api, tuple[int, int]]] = {
     Api.PRODUCE: (3, 8),
     Api.FETCH: (4, 11),
     Api.LIST_OFFSETS: (1, 7),
     Api.METADATA: (0, 8),
     Api.OFFSET_COMMIT: (2, 7),
-    Api.OFFSET_FETCH: (1, 5),
+    Api.OFFSET_FETCH: (1, 7),
     Api.FIND_COORDINATOR: (0, 2),
     Api.JOIN_GROUP: (0, 5),
     Api.HEARTBEAT: (0, 3),
@@ -59,6 +64,10 @@ VERSIONS: Final[dict[Api, tuple[int, int]]] = {
     Api.DELETE_RECORDS: (0, 1),
     Api.INIT_PRODUCER_ID: (0, 4),
     Api.OFFSET_FOR_LEADER_EPOCH: (2, 3),
+    Api.ADD_PARTITIONS_TO_TXN: (0, 2),
+    Api.ADD_OFFSETS_TO_TXN: (0, 2),
+    Api.END_TXN: (0, 2),
+    Api.TXN_OFFSET_COMMIT: (0, 3),
     Api.DESCRIBE_CONFIGS: (1, 3),
     Api.ALTER_CONFIGS: (0, 1),
     Api.CREATE_PARTITIONS: (0, 1),

@@ -1,0 +1,1 @@
+"""Transactions: their state machine, and the coordinator that carries out what it decides."""
