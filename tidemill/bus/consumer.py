@@ -21,7 +21,7 @@ from tidemill.bus.envelope import (
     decode,
     split_key,
 )
-from tidemill.bus.parking import dead_letter
+from tidemill.bus.parking import dead_letter, healed_mark
 from tidemill.bus.policy import Failure, FloodBrake, Kind, RetryPolicy
 from tidemill.clock import Clock
 from tidemill.db import Database
@@ -100,9 +100,18 @@ class Consumer(Generic[M]):
         sender = self._sender(record)
         claim = self._claim(record, sender)
         async with self.database.session() as session:
-            if inbox.is_done(await inbox.find(session, claim), claim):
-                return Outcome.DUPLICATE
-        return await self._traced(record, sender, claim)
+            row = await inbox.find(session, claim)
+        if not inbox.is_done(row, claim):
+            return await self._traced(record, sender, claim)
+        if record.replay and row is not None and row.outcome == inbox.APPLIED:
+            await self._tell_healed(record)
+        return Outcome.DUPLICATE
+
+    async def _tell_healed(self, record: Record) -> None:
+        """Its letter may be older than the rows: then they were rebuilt without its death."""
+        async with self.database.transaction() as session:
+            session.add(healed_mark(record, self.name))
+        self.wake_relay()
 
     def _sender(self, record: Record) -> Sender | Fault:
         try:

@@ -1,6 +1,6 @@
-"""Dead letters for people: list them, look at one, and replay them to the consumer that gave up."""
+"""Dead letters for people: list them, look at one, replay them to the consumer that gave up, or
+drop them."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,15 +8,15 @@ from aiokafka.errors import KafkaError
 
 from tidemill.bus.envelope import CONSUMER, REPLAY, TOKEN, split_key
 from tidemill.bus.letters import (
-    REPLAYED,
     DeadLetter,
-    is_ingress,
+    is_replayable,
     producing,
     read_letters,
     reading,
     value_of,
     write_scope_of,
 )
+from tidemill.bus.marks import REPLAYED, State, dropped_headers
 from tidemill.faults import Fault, Reason
 from tidemill.security.tokens import EVENT_AUDIENCE, Identity
 from tidemill.topics import CATALOGUE
@@ -33,10 +33,20 @@ class DeadLetterContent:
 @dataclass(frozen=True)
 class ReplayReport:
     """replayed: letters sent again. refused: letters whose sender was never verified. settled:
-    letters left alone, because they were replayed already and have not died again."""
+    letters left alone, because they were replayed already and have not died again, or because
+    they were dropped."""
 
     replayed: tuple[DeadLetter, ...]
     refused: tuple[DeadLetter, ...]
+    settled: tuple[DeadLetter, ...]
+
+
+@dataclass(frozen=True)
+class DropReport:
+    """dropped: letters that wait no more. settled: letters left alone, because they were replayed
+    or dropped already."""
+
+    dropped: tuple[DeadLetter, ...]
     settled: tuple[DeadLetter, ...]
 
 
@@ -75,42 +85,59 @@ async def replay_dead_letters(
     mark is lost the consumer's inbox knows the event. A letter asked for by its id is sent again
     whatever its marks say.
     """
-    letters = latest(await read_letters(bootstrap, names_of(topic)))
-    wanted = [x for x in letters if letter_id in (None, x.letter_id) and reason in (None, x.reason)]
-    if letter_id is not None and not wanted:
-        raise Fault(Reason.NOT_FOUND, dead_letter=letter_id[:100])
+    wanted = await choose(bootstrap, letter_id, topic, reason)
     refused = [x for x in wanted if not is_replayable(x)]
-    settled = [x for x in wanted if is_replayable(x) and x.replays and letter_id is None]
-    chosen = [x for x in wanted if x not in refused and x not in settled]
+    replayable = [x for x in wanted if is_replayable(x)]
+    chosen = [x for x in replayable if may_replay(x, asked=letter_id is not None)]
+    settled = [x for x in replayable if x not in chosen]
     await send_again(bootstrap, identity, chosen)
     return ReplayReport(tuple(chosen), tuple(refused), tuple(settled))
 
 
-def latest(letters: Iterable[DeadLetter]) -> list[DeadLetter]:
-    """The last death of each event at each consumer. An unverified record may carry another
-    event's id, so it never stands for that event."""
-    deaths = {(x.consumer, x.key, x.event_id, is_replayable(x)): x for x in letters}
-    return list(deaths.values())
-
-
-def is_replayable(letter: DeadLetter) -> bool:
-    """False when the sender of an outsiders' event was never verified: an operator's wish to try
-    again does not vouch for anybody."""
-    if not is_ingress(letter.topic):
-        return True
-    try:
-        split_key(letter.key)
-    except Fault:
+def may_replay(letter: DeadLetter, *, asked: bool) -> bool:
+    """asked: somebody named this letter, and not just a filter that fits it."""
+    if letter.state is State.SUPERSEDED:
         return False
-    return letter.reason not in UNVERIFIED
+    return asked or letter.state is State.PARKED
 
 
-UNVERIFIED = (
-    Reason.TOKEN_MISSING.value,
-    Reason.TOKEN_INVALID.value,
-    Reason.SCOPE_MISSING.value,
-    Reason.TENANT_MISMATCH.value,
-)
+async def choose(
+    bootstrap: str, letter_id: str | None, topic: str | None, reason: str | None
+) -> list[DeadLetter]:
+    """The letter of that id, or the last death of each event that the filters leave.
+
+    Raises Fault(NOT_FOUND) when no letter has that id.
+    """
+    letters = [
+        x for x in await read_letters(bootstrap, names_of(topic)) if reason in (None, x.reason)
+    ]
+    if letter_id is None:
+        return [x for x in letters if x.state is not State.SUPERSEDED]
+    named = [x for x in letters if x.letter_id == letter_id]
+    if not named:
+        raise Fault(Reason.NOT_FOUND, dead_letter=letter_id[:100])
+    return named
+
+
+async def drop_dead_letters(
+    bootstrap: str,
+    *,
+    by: str,
+    why: str,
+    letter_id: str | None = None,
+    topic: str | None = None,
+    reason: str | None = None,
+) -> DropReport:
+    """Mark letters that wait as not needed; all of them without a filter. A drop that was cut
+    short is repeated without harm: only letters that still wait get a mark."""
+    wanted = await choose(bootstrap, letter_id, topic, reason)
+    chosen = [x for x in wanted if x.state is State.PARKED]
+    if chosen:
+        async with producing(bootstrap) as producer:
+            for letter in chosen:
+                headers = dropped_headers(letter.letter_id, by, why)
+                await send(producer, letter.dead_letter_topic, letter.key, None, headers)
+    return DropReport(tuple(chosen), tuple(x for x in wanted if x not in chosen))
 
 
 async def send_again(bootstrap: str, identity: Identity, letters: list[DeadLetter]) -> None:
@@ -126,11 +153,18 @@ async def send_again(bootstrap: str, identity: Identity, letters: list[DeadLette
 async def send_one(
     producer: Any, letter: DeadLetter, value: bytes | None, headers: dict[str, str]
 ) -> None:
+    """The mark follows its replay: were it first, a crash between them would lose the event."""
+    await send(producer, letter.topic, letter.key, value, headers)
+    mark = {REPLAYED: letter.letter_id}
+    await send(producer, letter.dead_letter_topic, letter.key, None, mark)
+
+
+async def send(
+    producer: Any, topic: str, key: bytes, value: bytes | None, headers: dict[str, str]
+) -> None:
     raw = [(name, text.encode()) for name, text in headers.items()]
-    mark = [(REPLAYED, letter.letter_id.encode())]
     try:
-        await producer.send_and_wait(letter.topic, value, key=letter.key, headers=raw)
-        await producer.send_and_wait(letter.dead_letter_topic, None, key=letter.key, headers=mark)
+        await producer.send_and_wait(topic, value, key=key, headers=raw)
     except KafkaError as error:
         raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from tidemill.bus import inbox
 from tidemill.bus.envelope import TRACEPARENT, Record
+from tidemill.bus.parking import healed_mark
 from tidemill.bus.unit import Unit
 from tidemill.clock import Clock
 from tidemill.db import Database
@@ -73,6 +74,8 @@ class Delivery:
             if inbox.is_done(row, self.claim):
                 raise AlreadyApplied
             yield self._unit(session)
+            if self.replay:
+                session.add(healed_mark(self.record, self.consumer))
             await inbox.mark(session, self.claim, inbox.APPLIED, self.clock.now(), row=row)
         self.applied = True
 

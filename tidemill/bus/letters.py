@@ -1,7 +1,6 @@
 """Dead letters as they lie in Kafka: read without a group, so that reading changes nothing."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -22,15 +21,21 @@ from tidemill.bus.envelope import (
     REPLAY,
     TRACEPARENT,
     header_text,
+    split_key,
 )
+from tidemill.bus.marks import Mark, Standing, State, after, mark_of
 from tidemill.faults import Fault, Reason
 from tidemill.topics import CATALOGUE, MAX_DEAD_LETTER_BYTES
 
 READ_SECONDS = 120.0
 POLL_MS = 1_000
 MAX_SILENT_POLLS = 30
-# Header of the mark that a replay leaves behind a letter; the letter's own record never changes.
-REPLAYED = "tidemill-replayed"
+UNVERIFIED = (
+    Reason.TOKEN_MISSING.value,
+    Reason.TOKEN_INVALID.value,
+    Reason.SCOPE_MISSING.value,
+    Reason.TENANT_MISMATCH.value,
+)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class DeadLetter:
     """One event that one consumer gave up; its value stays in Kafka.
 
     origin: "topic/partition/offset" of the record. replay: 0 when its first delivery died, n when
-    its n-th replay did. replays: how often this letter was replayed since.
+    its n-th replay did.
     """
 
     letter_id: str
@@ -53,15 +58,30 @@ class DeadLetter:
     trace_id: str
     size_bytes: int
     replay: int
-    replays: int
     partition: int
     offset: int
     key: bytes = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
+    standing: Standing = field(default_factory=Standing)
 
     @property
     def dead_letter_topic(self) -> str:
         return f"{self.topic}.dlq"
+
+    @property
+    def state(self) -> State:
+        return self.standing.state
+
+    @property
+    def replays(self) -> int:
+        """How often this letter was sent again."""
+        return self.standing.replays
+
+    @property
+    def event(self) -> tuple[str, bytes, str, bool]:
+        """Whose death it is. An unverified record may carry another event's id, so it never
+        stands for that event."""
+        return (self.consumer, self.key, self.event_id, is_replayable(self))
 
 
 def write_scope_of(topic: str) -> str | None:
@@ -73,19 +93,67 @@ def is_ingress(topic: str) -> bool:
     return write_scope_of(topic) is not None
 
 
+def is_replayable(letter: DeadLetter) -> bool:
+    """False when the sender of an outsiders' event was never verified: an operator's wish to try
+    again does not vouch for anybody."""
+    if not is_ingress(letter.topic):
+        return True
+    try:
+        split_key(letter.key)
+    except Fault:
+        return False
+    return letter.reason not in UNVERIFIED
+
+
 async def read_letters(bootstrap: str, names: list[str]) -> list[DeadLetter]:
     """Every letter of those dead-letter topics, by the time it was parked."""
-    letters: list[DeadLetter] = []
-    marks: Counter[str] = Counter()
+    shelf = Shelf()
     async with reading(bootstrap, names) as consumer:
         async for raw in all_records(consumer):
-            headers = header_text(raw.headers)
-            if REPLAYED in headers:
-                marks[headers[REPLAYED]] += 1
-            elif DEAD_LETTER_ID in headers:
-                letters.append(letter_of(raw, headers))
-    counted = [replace(letter, replays=marks[letter.letter_id]) for letter in letters]
-    return sorted(counted, key=lambda letter: letter.parked_at)
+            shelf.put(raw)
+    return sorted(shelf.letters.values(), key=lambda letter: letter.parked_at)
+
+
+class Shelf:
+    """Letters by their id, each with where it stands after the marks that followed it."""
+
+    def __init__(self) -> None:
+        self.letters: dict[str, DeadLetter] = {}
+        self._last: dict[tuple[str, bytes, str, bool], str] = {}
+
+    def put(self, raw: Any) -> None:
+        """Take the next record of a dead-letter topic."""
+        headers = header_text(raw.headers)
+        mark = mark_of(raw.key or b"", headers, time_of(raw))
+        if mark is not None:
+            self._mark(mark)
+        elif DEAD_LETTER_ID in headers:
+            self._add(letter_of(raw, headers))
+
+    def _add(self, letter: DeadLetter) -> None:
+        # A relay that was killed before it could note its work publishes a letter twice.
+        if letter.letter_id in self.letters:
+            return
+        earlier = self._last.get(letter.event)
+        if earlier is not None:
+            old = self.letters[earlier]
+            standing = replace(old.standing, state=State.SUPERSEDED)
+            self.letters[earlier] = replace(old, standing=standing)
+        self.letters[letter.letter_id] = letter
+        self._last[letter.event] = letter.letter_id
+
+    def _mark(self, mark: Mark) -> None:
+        named = mark.letter_id
+        if mark.kind is State.HEALED:
+            named = self._last.get((mark.consumer, *mark.event, True), "")
+        letter = self.letters.get(named)
+        if letter is not None:
+            standing = after(letter.standing, mark)
+            self.letters[named] = replace(letter, standing=standing)
+
+
+def time_of(raw: Any) -> datetime:
+    return datetime.fromtimestamp(raw.timestamp / 1000, UTC)
 
 
 def letter_of(raw: Any, headers: Mapping[str, str]) -> DeadLetter:
@@ -98,12 +166,11 @@ def letter_of(raw: Any, headers: Mapping[str, str]) -> DeadLetter:
         detail=headers.get(DETAIL, ""),
         origin=headers.get(ORIGIN, ""),
         origin_time=headers.get(ORIGIN_TIME, ""),
-        parked_at=datetime.fromtimestamp(raw.timestamp / 1000, UTC),
+        parked_at=time_of(raw),
         event_id=headers.get(EVENT_ID, ""),
         trace_id=headers.get(TRACEPARENT, "")[3:35],
         size_bytes=len(raw.value or b""),
         replay=int(replay) if replay.isdecimal() else 0,
-        replays=0,
         partition=raw.partition,
         offset=raw.offset,
         key=raw.key or b"",

@@ -14,6 +14,7 @@ from tidemill.bus.envelope import (
     TRACEPARENT,
     Record,
 )
+from tidemill.bus.marks import healed_headers
 from tidemill.bus.tables import OutboxRow
 from tidemill.faults import Fault
 from tidemill.ids import derived_id
@@ -40,4 +41,12 @@ def dead_letter(record: Record, consumer: str, fault: Fault, traceparent: str) -
         key=record.key,
         value=record.value,
         headers=json.dumps(headers),
+    )
+
+
+def healed_mark(record: Record, consumer: str) -> OutboxRow:
+    """A row for the dead-letter topic: a replay of the record's event was applied."""
+    headers = healed_headers(consumer, record.event_id)
+    return OutboxRow(
+        topic=f"{record.topic}.dlq", key=record.key, value=None, headers=json.dumps(headers)
     )
