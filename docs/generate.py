@@ -33,8 +33,8 @@ does not name is parked: it would be dropped silently otherwise.
 
 A dead letter keeps the record's key, value and headers without the token, and adds `tidemill-reason`,
 `tidemill-detail`, `tidemill-consumer`, `tidemill-origin` (topic/partition/offset), `tidemill-origin-time`
-and `tidemill-dead-letter-id`. Dead letters stay for {days} days. See
-[decision 1](decisions/0001-delivery.md).
+and `tidemill-dead-letter-id`. Dead letters stay for {days} days. What is
+parked, and what to do about it: [dead letters](dead-letters.md). Why: [decision 1](decisions/0001-delivery.md).
 
 | topic | message | owner | partitions | kept | written by |
 |---|---|---|---|---|---|

@@ -74,6 +74,7 @@ async def open_runtime(
                 clock,
                 telemetry,
                 settings.kafka_session_ms,
+                settings.flood_brake,
             )
         )
         tasks = Tasks()

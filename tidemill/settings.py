@@ -31,6 +31,9 @@ class MeshSettings(BaseSettings):
     kafka_session_ms: int = 10_000
     """How long the partitions of a killed member wait before another takes them over; a broker
     takes no less than its `group.min.session.timeout.ms`, 6,000 as a rule."""
+    flood_brake: bool = True
+    """False lets a flood of bad events pass into the dead letters: for one start, once it is known
+    that nothing can heal them."""
     triton: str = ""
     """gRPC address of a Triton server; empty means the one that `tidemill up` starts."""
     milvus: str = ""

@@ -70,6 +70,7 @@ ADAPTERS_TRAINED = Topic("adapters.trained.v1", events.AdapterTrained, "trainer"
 RELEASES_CHANGED = Topic("releases.changed.v1", events.ReleaseChanged, "evaluator")
 EVALUATIONS_COMPLETED = Topic("evaluations.completed.v1", events.EvaluationCompleted, "evaluator")
 ALERTS_RAISED = Topic("alerts.raised.v1", events.AlertRaised, "monitor")
+CONSUMERS_STOPPED = Topic("consumers.stopped.v1", events.ConsumerStopped, "every service")
 
 CATALOGUE: tuple[Topic[Message], ...] = (
     DOCUMENTS_SUBMITTED,
@@ -85,6 +86,7 @@ CATALOGUE: tuple[Topic[Message], ...] = (
     RELEASES_CHANGED,
     EVALUATIONS_COMPLETED,
     ALERTS_RAISED,
+    CONSUMERS_STOPPED,
 )  # type: ignore[assignment]
 
 DEAD_LETTER_RETENTION_MS = 30 * DAY_MS

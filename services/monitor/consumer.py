@@ -1,8 +1,8 @@
-"""Events in: answers and feedback."""
+"""Events in: answers, feedback, and consumers that stopped."""
 
 from functools import partial
 
-from services.monitor.handlers import counting
+from services.monitor.handlers import counting, stopping
 from services.monitor.handlers.parts import Parts
 from tidemill import topics
 
@@ -11,3 +11,4 @@ def subscribe(parts: Parts) -> None:
     """One handler a topic."""
     parts.bus.subscribe(topics.ANSWERS_GENERATED, partial(counting.count_answer, parts=parts))
     parts.bus.subscribe(topics.FEEDBACK_RECORDED, partial(counting.count_thumb, parts=parts))
+    parts.bus.subscribe(topics.CONSUMERS_STOPPED, partial(stopping.tell_stop, parts=parts))

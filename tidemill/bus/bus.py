@@ -15,8 +15,9 @@ from tidemill.bus.admin import create_topics
 from tidemill.bus.attempt import Handler
 from tidemill.bus.consumer import Consumer
 from tidemill.bus.envelope import TOKEN, split_key
+from tidemill.bus.flood import DEAD_LETTER_FLOOD, stopped_message, tell_stopped
 from tidemill.bus.outbox import Relay
-from tidemill.bus.policy import RetryPolicy
+from tidemill.bus.policy import FloodBrake, NoBrake, RetryPolicy
 from tidemill.bus.progress import Progress, lag_of
 from tidemill.bus.tables import BusBase, OutboxRow
 from tidemill.bus.unit import Unit
@@ -56,6 +57,7 @@ class Bus:
         clock: Clock,
         telemetry: Telemetry,
         session_ms: int = kafka.SESSION_MS,
+        flood_brake: bool = True,
     ) -> None:
         self.service = service
         self.bootstrap = bootstrap
@@ -65,6 +67,7 @@ class Bus:
         self._clock = clock
         self._telemetry = telemetry
         self._session_ms = session_ms
+        self._flood_brake = flood_brake
         self._broker: KafkaBroker = kafka.kafka_broker(bootstrap, f"tidemill-{service}")
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -94,6 +97,7 @@ class Bus:
             wake_relay=self.relay.wake,
             timeout=timeout,
             policy=policy or RetryPolicy(),
+            brake=FloodBrake() if self._flood_brake else NoBrake(),
             stopping=self._stopping,
         )
         subscriber = kafka.subscribe(
@@ -156,12 +160,16 @@ class Bus:
         return await kafka.enqueue(self._broker, row.topic, row.key, row.value, headers)
 
     def _on_flood(self, consumer: Consumer[Any]) -> None:
-        if consumer.name not in self._flooded:
-            self._flooded.add(consumer.name)
-            log.error("consumer_stopped", consumer=consumer.name, reason="DEAD_LETTER_FLOOD")
-            self._telemetry.level(catalogue.CONSUMER_STOPPED, 1, consumer=consumer.name)
-            found = [s for s in self._subscriptions if s.consumer is consumer]
-            self._spawn(found[0].subscriber.stop())
+        flood = consumer.brake.flood
+        if flood is None or consumer.name in self._flooded:
+            return
+        self._flooded.add(consumer.name)
+        log.error("consumer_stopped", consumer=consumer.name, reason=DEAD_LETTER_FLOOD)
+        self._telemetry.level(catalogue.CONSUMER_STOPPED, 1, consumer=consumer.name)
+        found = [s for s in self._subscriptions if s.consumer is consumer]
+        self._spawn(found[0].subscriber.stop())
+        message = stopped_message(consumer.name, flood, self._clock.now())
+        self._spawn(tell_stopped(self.unit, message))
 
     async def _probe(self) -> None:
         while True:
@@ -233,13 +241,15 @@ async def open_bus(
     clock: Clock,
     telemetry: Telemetry,
     session_ms: int = kafka.SESSION_MS,
+    flood_brake: bool = True,
 ) -> AsyncIterator[Bus]:
     """A bus whose tables exist; start() is called once the service has subscribed.
 
-    session_ms: how long a killed member keeps its partitions.
+    session_ms: how long a killed member keeps its partitions. flood_brake: False lets consumers
+    park without end.
     """
     await database.create_tables(BusBase.metadata)
-    bus = Bus(service, bootstrap, database, identity, clock, telemetry, session_ms)
+    bus = Bus(service, bootstrap, database, identity, clock, telemetry, session_ms, flood_brake)
     try:
         yield bus
     finally:

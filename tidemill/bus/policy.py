@@ -46,6 +46,15 @@ class RetryPolicy:
         return failure.kind is Kind.OWN and own < self.attempts
 
 
+@dataclass(frozen=True)
+class Flood:
+    """How many dead letters were too many; unit says what is counted."""
+
+    measured: float
+    limit: float
+    unit: str
+
+
 class FloodBrake:
     """Stops a consumer that parks too much: a bad deploy must not empty a topic into its dead
     letters. It trips at `in_a_row`, or when more than `share` of the last `window` were parked."""
@@ -55,18 +64,38 @@ class FloodBrake:
         self._in_a_row = 0
         self._share = share
         self._recent: deque[bool] = deque(maxlen=window)
+        self.flood: Flood | None = None
 
     def applied(self) -> None:
         self._in_a_row = 0
-        self._recent.append(False)
+        self._add(False)
 
     def parked(self) -> None:
         self._in_a_row += 1
-        self._recent.append(True)
+        self._add(True)
+
+    def _add(self, parked: bool) -> None:
+        self._recent.append(parked)
+        self.flood = self.flood or self._flood()
+
+    def _flood(self) -> Flood | None:
+        if self._in_a_row >= self._limit:
+            return Flood(self._in_a_row, self._limit, "dead_letters_in_a_row")
+        full = len(self._recent) == self._recent.maxlen
+        if full and sum(self._recent) > self._share * len(self._recent):
+            share = sum(self._recent) / len(self._recent)
+            return Flood(share, self._share, "dead_letter_share")
+        return None
 
     @property
     def tripped(self) -> bool:
-        if self._in_a_row >= self._limit:
-            return True
-        full = len(self._recent) == self._recent.maxlen
-        return full and sum(self._recent) > self._share * len(self._recent)
+        """Once true it stays true."""
+        return self.flood is not None
+
+
+class NoBrake(FloodBrake):
+    """For an operator who lets a stretch of bad events pass into the dead letters."""
+
+    @property
+    def tripped(self) -> bool:
+        return False

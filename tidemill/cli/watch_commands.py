@@ -65,7 +65,7 @@ def alerts(tenant: str = TENANT_OPTION, json_mode: bool = JSON_OPTION) -> None:
             )
         rows = [alert_row(alert) for alert in response.alerts]
         context.output.document({"alerts": rows})
-        columns = ("raised", "kind", "reason", "measured", "limit", "unit")
+        columns = ("raised", "kind", "reason", "about", "measured", "limit", "unit")
         context.output.table(columns, [[row[c] for c in columns] for row in rows])
         if not rows:
             context.output.line("No alerts.")
@@ -78,6 +78,7 @@ def alert_row(alert: AlertRaised) -> dict[str, object]:
         "alert_id": alert.alert_id,
         "kind": AlertKind.Name(alert.kind).removeprefix("ALERT_KIND_"),
         "reason": alert.reason,
+        "about": alert.consumer or alert.release_id,
         "measured": round(alert.measured, 6),
         "limit": alert.limit,
         "unit": alert.unit,

@@ -19,6 +19,8 @@ EVENT_AUDIENCE = "tidemill.events"
 MESH_ISSUER = "tidemill.mesh"
 ALGORITHM = "EdDSA"
 TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+# Events about the mesh itself carry this name; no token may, so nobody else can speak for it.
+MESH_TENANT = "mesh"
 LEEWAY = timedelta(seconds=60)
 MAX_TOKEN_CHARS = 8192
 
@@ -95,6 +97,8 @@ def seconds(claims: Mapping[str, Any], name: str) -> float:
 def caller_of(claims: Mapping[str, Any], token: str) -> Caller:
     tenant, subject, scope = claims["tenant"], claims["sub"], claims.get("scope", "")
     if not isinstance(tenant, str) or not TENANT_PATTERN.fullmatch(tenant):
+        raise Fault(Reason.TOKEN_INVALID, detail="tenant")
+    if tenant == MESH_TENANT:
         raise Fault(Reason.TOKEN_INVALID, detail="tenant")
     if not isinstance(scope, str) or not isinstance(subject, str):
         raise Fault(Reason.TOKEN_INVALID, detail="claims")

@@ -11,6 +11,7 @@ from tidemill import topics
 from tidemill.api.events import v1 as events
 from tidemill.bus import Unit
 from tidemill.ids import derived_id
+from tidemill.security.tokens import MESH_TENANT
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Alert:
     window_end: float
     occasion: str
     release_id: str = ""
+    consumer: str = ""
 
 
 async def raise_alert(unit: Unit, alert: Alert, now: float) -> bool:
@@ -65,6 +67,7 @@ def alert_message(tenant_id: str, alert_id: str, alert: Alert, now: float) -> ev
         window_end_time=timestamp(alert.window_end),
         raised_time=timestamp(now),
         release_id=alert.release_id,
+        consumer=alert.consumer,
     )
 
 
@@ -78,10 +81,11 @@ def timestamp(seconds: float) -> Timestamp:
 async def list_alerts(
     session: AsyncSession, tenant_id: str, before: int, size: int
 ) -> list[AlertRow]:
-    """Newest first; before: place of the last alert of the page before."""
+    """Of the tenant and of the mesh itself, newest first; before: place of the last alert of the
+    page before."""
     found = await session.scalars(
         select(AlertRow)
-        .where(AlertRow.tenant_id == tenant_id, AlertRow.place < before)
+        .where(AlertRow.tenant_id.in_([tenant_id, MESH_TENANT]), AlertRow.place < before)
         .order_by(AlertRow.place.desc())
         .limit(size)
     )

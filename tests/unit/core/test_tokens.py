@@ -71,6 +71,7 @@ def test_no_token_is_missing_not_invalid(identity: Identity) -> None:
         {"tenant": 'a" or tenant != "'},
         {"tenant": ["acme"]},
         {"tenant": "a" * 64},
+        {"tenant": "mesh"},
         {"scope": ["search"]},
         {"exp": None},
         {"exp": "tomorrow"},

@@ -6,6 +6,7 @@ from .adapters_pb2 import (
 )
 from .alerts_pb2 import (
     ALERT_KIND_COST,
+    ALERT_KIND_DELIVERY,
     ALERT_KIND_DRIFT,
     ALERT_KIND_LATENCY,
     ALERT_KIND_QUALITY,
@@ -21,6 +22,9 @@ from .answers_pb2 import (
     PURPOSE_UNSPECIFIED,
     Purpose,
     RetrievedChunk,
+)
+from .consumers_pb2 import (
+    ConsumerStopped,
 )
 from .documents_pb2 import (
     ChunksEmbedded,
@@ -63,6 +67,7 @@ from .releases_pb2 import (
 
 __all__ = [
     "ALERT_KIND_COST",
+    "ALERT_KIND_DELIVERY",
     "ALERT_KIND_DRIFT",
     "ALERT_KIND_LATENCY",
     "ALERT_KIND_QUALITY",
@@ -72,6 +77,7 @@ __all__ = [
     "AlertRaised",
     "AnswerGenerated",
     "ChunksEmbedded",
+    "ConsumerStopped",
     "Correction",
     "DatasetSnapshot",
     "DocumentChunked",

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tidemill/api/events/v1/alerts.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x02\n\x0b\x41lertRaised\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x10\n\x08\x61lert_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tidemill.api.events.v1.AlertKind\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08measured\x18\x05 \x01(\x01\x12\r\n\x05limit\x18\x06 \x01(\x01\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12\x35\n\x11window_start_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fwindow_end_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0braised_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrelease_id\x18\x0b \x01(\t*\x82\x01\n\tAlertKind\x12\x1a\n\x16\x41LERT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41LERT_KIND_DRIFT\x10\x01\x12\x13\n\x0f\x41LERT_KIND_COST\x10\x02\x12\x16\n\x12\x41LERT_KIND_QUALITY\x10\x03\x12\x16\n\x12\x41LERT_KIND_LATENCY\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#tidemill/api/events/v1/alerts.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x02\n\x0b\x41lertRaised\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x10\n\x08\x61lert_id\x18\x02 \x01(\t\x12/\n\x04kind\x18\x03 \x01(\x0e\x32!.tidemill.api.events.v1.AlertKind\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08measured\x18\x05 \x01(\x01\x12\r\n\x05limit\x18\x06 \x01(\x01\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12\x35\n\x11window_start_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0fwindow_end_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0braised_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrelease_id\x18\x0b \x01(\t\x12\x10\n\x08\x63onsumer\x18\x0c \x01(\t*\x9b\x01\n\tAlertKind\x12\x1a\n\x16\x41LERT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41LERT_KIND_DRIFT\x10\x01\x12\x13\n\x0f\x41LERT_KIND_COST\x10\x02\x12\x16\n\x12\x41LERT_KIND_QUALITY\x10\x03\x12\x16\n\x12\x41LERT_KIND_LATENCY\x10\x04\x12\x17\n\x13\x41LERT_KIND_DELIVERY\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.api.events.v1.alerts_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ALERTKIND']._serialized_start=439
-  _globals['_ALERTKIND']._serialized_end=569
+  _globals['_ALERTKIND']._serialized_start=457
+  _globals['_ALERTKIND']._serialized_end=612
   _globals['_ALERTRAISED']._serialized_start=97
-  _globals['_ALERTRAISED']._serialized_end=436
+  _globals['_ALERTRAISED']._serialized_end=454
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,8 @@ class _AlertKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AlertKind.V
     """Answers got worse by their feedback, refusals or errors."""
     ALERT_KIND_LATENCY: _AlertKind.ValueType  # 4
     """Answers got slower than the bound."""
+    ALERT_KIND_DELIVERY: _AlertKind.ValueType  # 5
+    """A consumer stopped by itself; events wait until somebody has looked."""
 
 class AlertKind(_AlertKind, metaclass=_AlertKindEnumTypeWrapper):
     """What an alert is about."""
@@ -48,6 +50,8 @@ ALERT_KIND_QUALITY: AlertKind.ValueType  # 3
 """Answers got worse by their feedback, refusals or errors."""
 ALERT_KIND_LATENCY: AlertKind.ValueType  # 4
 """Answers got slower than the bound."""
+ALERT_KIND_DELIVERY: AlertKind.ValueType  # 5
+"""A consumer stopped by itself; events wait until somebody has looked."""
 Global___AlertKind: _TypeAlias = AlertKind  # noqa: Y015
 
 @_typing.final
@@ -67,6 +71,7 @@ class AlertRaised(_message.Message):
     WINDOW_END_TIME_FIELD_NUMBER: _builtins.int
     RAISED_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_ID_FIELD_NUMBER: _builtins.int
+    CONSUMER_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     alert_id: _builtins.str
     kind: Global___AlertKind.ValueType
@@ -79,6 +84,8 @@ class AlertRaised(_message.Message):
     """What the figures mean, for example "p_value" or "cost_micros"."""
     release_id: _builtins.str
     """Release that the alert is about; empty when it is about the tenant."""
+    consumer: _builtins.str
+    """Consumer that the alert is about, as "service/topic"; empty when it is about none."""
     @_builtins.property
     def window_start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -99,10 +106,11 @@ class AlertRaised(_message.Message):
         window_end_time: _timestamp_pb2.Timestamp | None = ...,
         raised_time: _timestamp_pb2.Timestamp | None = ...,
         release_id: _builtins.str = ...,
+        consumer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["raised_time", b"raised_time", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "kind", b"kind", "limit", b"limit", "measured", b"measured", "raised_time", b"raised_time", "reason", b"reason", "release_id", b"release_id", "tenant_id", b"tenant_id", "unit", b"unit", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alert_id", b"alert_id", "consumer", b"consumer", "kind", b"kind", "limit", b"limit", "measured", b"measured", "raised_time", b"raised_time", "reason", b"reason", "release_id", b"release_id", "tenant_id", b"tenant_id", "unit", b"unit", "window_end_time", b"window_end_time", "window_start_time", b"window_start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

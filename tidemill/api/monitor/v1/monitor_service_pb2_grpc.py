@@ -57,7 +57,7 @@ class MonitorServiceServicer:
     """
 
     def ListAlerts(self, request, context):
-        """Lists the alerts of the caller's tenant, newest first.
+        """Lists the alerts of the caller's tenant and of the mesh itself, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,7 @@ class MonitorServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MonitorServiceAsyncStub: ...
     ListAlerts: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.ListAlertsRequest, _monitor_service_pb2.ListAlertsResponse]
-    """Lists the alerts of the caller's tenant, newest first."""
+    """Lists the alerts of the caller's tenant and of the mesh itself, newest first."""
     GetUsage: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.GetUsageRequest, _monitor_service_pb2.GetUsageResponse]
     """Sums tokens, cost and latency of the caller's tenant by release."""
     SetBudget: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.SetBudgetRequest, _monitor_service_pb2.SetBudgetResponse]
@@ -46,7 +46,7 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAlerts: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.ListAlertsRequest, _monitor_service_pb2.ListAlertsResponse]  # type: ignore[assignment]
-    """Lists the alerts of the caller's tenant, newest first."""
+    """Lists the alerts of the caller's tenant and of the mesh itself, newest first."""
     GetUsage: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.GetUsageRequest, _monitor_service_pb2.GetUsageResponse]  # type: ignore[assignment]
     """Sums tokens, cost and latency of the caller's tenant by release."""
     SetBudget: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.SetBudgetRequest, _monitor_service_pb2.SetBudgetResponse]  # type: ignore[assignment]
@@ -61,7 +61,7 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _monitor_service_pb2.ListAlertsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_service_pb2.ListAlertsResponse, _abc.Awaitable[_monitor_service_pb2.ListAlertsResponse]]:
-        """Lists the alerts of the caller's tenant, newest first."""
+        """Lists the alerts of the caller's tenant and of the mesh itself, newest first."""
 
     @_abc_1.abstractmethod
     def GetUsage(
