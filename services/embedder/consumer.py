@@ -12,5 +12,6 @@ def subscribe(
     bus: Bus, embedding: Embedding, *, batch_seconds: float, version_seconds: float
 ) -> None:
     """Times in seconds: for one batch, and for all chunks of a version."""
+    # The model server gets one version's chunks at a time.
     handler = partial(embed_version, embedding, batch_seconds)
-    bus.subscribe(topics.DOCUMENTS_CHUNKED, handler, timeout=version_seconds)
+    bus.subscribe(topics.DOCUMENTS_CHUNKED, handler, timeout=version_seconds, beside=0)

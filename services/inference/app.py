@@ -29,7 +29,7 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         feedback = FeedbackTaking(database, bus, clock, runtime.telemetry.tracer)
         servicer = InferenceServicer(answering, feedback, settings.default_output_tokens)
         add_InferenceServiceServicer_to_server(servicer, runtime.server.grpc)
-        bus.subscribe(topics.RELEASES_CHANGED, on_release_changed, timeout=30.0)
+        bus.subscribe(topics.RELEASES_CHANGED, on_release_changed, timeout=30.0, beside=0)
         preloading = Preloading(database, answering.shelf)
         runtime.conditions["adapters"] = preloading.is_done
         runtime.tasks.every("preload", PRELOAD_SECONDS, preloading.turn)

@@ -10,8 +10,8 @@ from tidemill.bus import Bus
 
 def subscribe(bus: Bus, ingest: Ingest, *, timeout: float) -> None:
     """timeout: seconds for one submission, its reading included."""
-    bus.subscribe(
-        topics.DOCUMENTS_SUBMITTED, partial(events.take_submission, ingest), timeout=timeout
-    )
+    # A reading may take a GiB of memory: one at a time.
+    submission = partial(events.take_submission, ingest)
+    bus.subscribe(topics.DOCUMENTS_SUBMITTED, submission, timeout=timeout, beside=0)
     bus.subscribe(topics.DOCUMENTS_WITHDRAWN, events.take_withdrawal, timeout=30.0)
     bus.subscribe(topics.DOCUMENTS_INDEXED, events.take_indexed, timeout=30.0)

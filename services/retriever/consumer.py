@@ -9,5 +9,6 @@ from tidemill.bus import Bus
 
 def subscribe(bus: Bus, indexing: Indexing, *, timeout: float) -> None:
     """timeout: seconds for one document version."""
-    bus.subscribe(topics.CHUNKS_EMBEDDED, partial(take_embedded, indexing), timeout=timeout)
+    embedded = partial(take_embedded, indexing)
+    bus.subscribe(topics.CHUNKS_EMBEDDED, embedded, timeout=timeout, beside=0)
     bus.subscribe(topics.DOCUMENTS_RETIRED, take_retired, timeout=30.0)

@@ -19,8 +19,9 @@ async def attempt(
     handler: Handler[M], message: M, delivery: Delivery, timeout: float
 ) -> Failure | None:
     """None when the event is applied, now or earlier. timeout: seconds for the whole try."""
+    limit = asyncio.timeout(timeout)
     try:
-        async with asyncio.timeout(timeout):
+        async with limit:
             await handler(message, delivery)
             if not delivery.applied:
                 async with delivery.apply():
@@ -32,7 +33,7 @@ async def attempt(
             raise
         return own_failure(delivery, asyncio.CancelledError())
     except Exception as error:
-        return own_failure(delivery, error)
+        return own_failure(delivery, error, hung=limit.expired())
     return None
 
 
@@ -42,18 +43,18 @@ def cancelled_from_outside() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def own_failure(delivery: Delivery, error: BaseException) -> Failure | None:
+def own_failure(delivery: Delivery, error: BaseException, *, hung: bool = False) -> Failure | None:
     if delivery.applied:
         # The effects are committed: what failed afterwards must not run again.
         log.error("handler_failed_after_apply", consumer=delivery.consumer, exc_info=error)
         return None
-    failure = failure_of(error)
+    failure = failure_of(error, hung=hung)
     if failure.fault.reason is Reason.INTERNAL:
         log.error("handler_failed", consumer=delivery.consumer, exc_info=error)
     return failure
 
 
-def failure_of(error: BaseException) -> Failure:
+def failure_of(error: BaseException, *, hung: bool = False) -> Failure:
     """A fault as the handler raised it; a hang or a bug is the handler's own and tried few times.
 
     A hang must not count as a dependency's: one document that never ends would hold its
@@ -64,5 +65,7 @@ def failure_of(error: BaseException) -> Failure:
         fault = next((f for f in faults if not f.retryable), faults[0])
         return Failure(fault, Kind.DEPENDENCY if fault.retryable else Kind.FINAL)
     if isinstance(error, TimeoutError):
-        return Failure(Fault(Reason.DEADLINE_EXCEEDED, by="handler"), Kind.OWN)
+        return Failure(
+            Fault(Reason.DEADLINE_EXCEEDED, by="handler"), Kind.HANG if hung else Kind.OWN
+        )
     return Failure(Fault(Reason.INTERNAL, error_type=type(error).__name__), Kind.OWN)

@@ -16,6 +16,7 @@ from tidemill.bus.attempt import Handler
 from tidemill.bus.consumer import Consumer
 from tidemill.bus.envelope import TOKEN, split_key
 from tidemill.bus.flood import DEAD_LETTER_FLOOD, stopped_message, tell_stopped
+from tidemill.bus.line import BESIDE, Line
 from tidemill.bus.outbox import Relay
 from tidemill.bus.policy import FloodBrake, NoBrake, RetryPolicy
 from tidemill.bus.progress import Progress, lag_of
@@ -41,6 +42,7 @@ class Subscription:
     """A consumer, FastStream's subscriber under it, and what was seen of its progress."""
 
     consumer: Consumer[Any]
+    line: Line
     subscriber: Any
     progress: Progress
 
@@ -83,9 +85,12 @@ class Bus:
         handler: Handler[M],
         *,
         timeout: float = 60.0,
+        beside: int = BESIDE,
         policy: RetryPolicy | None = None,
     ) -> Consumer[M]:
-        """Register a handler. timeout: seconds that one try may take."""
+        """Register a handler. timeout: seconds that one try may take. beside: how many records of
+        other keys may be in hand beside one in trouble; 0 for work that must not run twice at a
+        time."""
         consumer = Consumer(
             topic=topic,
             handler=handler,
@@ -100,11 +105,10 @@ class Bus:
             brake=FloodBrake() if self._flood_brake else NoBrake(),
             stopping=self._stopping,
         )
-        subscriber = kafka.subscribe(
-            self._broker, consumer, lambda: self._on_flood(consumer), self._session_ms
-        )
+        line = Line(consumer, beside, lambda: self._on_flood(consumer))
+        subscriber = kafka.subscribe(self._broker, consumer, line, self._session_ms)
         progress = Progress(consumer, self._clock)
-        self._subscriptions.append(Subscription(consumer, subscriber, progress))
+        self._subscriptions.append(Subscription(consumer, line, subscriber, progress))
         return consumer
 
     @asynccontextmanager
@@ -203,6 +207,8 @@ class Bus:
         self._stopping.set()
         if not self._connected.is_set():
             return
+        drains = [s.line.drain(kafka.STOP_SECONDS) for s in self._subscriptions]
+        await asyncio.gather(*drains)
         stops = [s.subscriber.stop() for s in self._subscriptions]
         await asyncio.gather(*stops, return_exceptions=True)
         # FastStream cancels what is left without waiting for it to clean up.

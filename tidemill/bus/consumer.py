@@ -1,8 +1,8 @@
-"""Takes one record at a time to its handler: applied, parked as a dead letter, or held."""
+"""Takes a record to its handler: applied, parked as a dead letter, or held."""
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Generic
 
@@ -64,9 +64,15 @@ class Consumer(Generic[M]):
     brake: FloodBrake = field(default_factory=FloodBrake)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
+    # Set whenever `held` changes, for whoever waits for that.
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    # Origins of the records that wait for a part that is down.
+    held: set[str] = field(default_factory=set)
     finished: int = 0
-    # Monotonic time of the last sign of life: a try that began, a record that ended.
+    # Monotonic time of the last sign of life of the record that gives none for the longest: a try
+    # that began, a record that ended.
     pulse: float = 0.0
+    _pulses: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.idle.set()
@@ -79,7 +85,8 @@ class Consumer(Generic[M]):
         """Finish the record or raise Held. Returns only when its outcome is in the database."""
         started = self.clock.monotonic()
         self.idle.clear()
-        self.pulse, outcome = started, Outcome.HELD
+        self._beat(record)
+        outcome = Outcome.HELD
         try:
             outcome = await self._finish(record)
             self.finished += 1
@@ -87,11 +94,31 @@ class Consumer(Generic[M]):
             log.warning("delivery_held", consumer=self.name, reason=storage.reason.value)
             raise Held from storage
         finally:
-            self.pulse = self.clock.monotonic()
-            elapsed = self.pulse - started
+            self._lay_down(record)
+            elapsed = self.clock.monotonic() - started
             self.telemetry.observe(catalogue.DELIVERY_SECONDS, elapsed, consumer=self.name)
             self.telemetry.count(catalogue.DELIVERIES, consumer=self.name, outcome=outcome.value)
+
+    def _beat(self, record: Record) -> None:
+        self._pulses[id(record)] = self.clock.monotonic()
+        self.pulse = min(self._pulses.values())
+
+    def _lay_down(self, record: Record) -> None:
+        del self._pulses[id(record)]
+        self.pulse = min(self._pulses.values(), default=self.clock.monotonic())
+        if not self._pulses:
             self.idle.set()
+
+    @contextmanager
+    def holding(self, record: Record) -> Iterator[None]:
+        """While it lasts, the record waits for a part that is down."""
+        self.held.add(record.origin)
+        self.news.set()
+        try:
+            yield
+        finally:
+            self.held.discard(record.origin)
+            self.news.set()
 
     async def _finish(self, record: Record) -> Outcome:
         # A replayed dead letter names the consumer that it is for.
@@ -176,17 +203,21 @@ class Consumer(Generic[M]):
             return unreadable
         delivery = self._delivery(record, sender)
         started, tries, own = self.clock.monotonic(), 0, 0
-        while True:
-            tries += 1
-            self.pulse = self.clock.monotonic()
-            failure = await attempt(self.handler, message, delivery, self.timeout)
-            if failure is None:
-                return None
-            # Waiting for a part that is down uses up none of the handler's own tries.
-            own += failure.kind is Kind.OWN
-            if not self.policy.again(failure, own, self.clock.monotonic() - started):
-                return failure.fault
-            await self._pause(failure, tries)
+        with ExitStack() as waiting:
+            while True:
+                tries += 1
+                self._beat(record)
+                failure = await attempt(self.handler, message, delivery, self.timeout)
+                if failure is None:
+                    return None
+                # Waiting for a part that is down uses up none of the handler's own tries.
+                own += failure.kind is not Kind.DEPENDENCY
+                elapsed = self.clock.monotonic() - started
+                if not self.policy.again(failure, own, elapsed, self.timeout):
+                    return failure.fault
+                if failure.kind is Kind.DEPENDENCY:
+                    waiting.enter_context(self.holding(record))
+                await self._pause(failure, tries)
 
     async def _pause(self, failure: Failure, tries: int) -> None:
         """Wait before the next try; a service that stops hands the record back at once."""

@@ -7,20 +7,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from faststream import AckPolicy
-from faststream.exceptions import FastStreamException, NackMessage
+from faststream.exceptions import FastStreamException
 from faststream.kafka import KafkaBroker, KafkaMessage
 
-from tidemill.bus.consumer import Consumer, Held
+from tidemill.bus.consumer import Consumer
 from tidemill.bus.envelope import Record, header_text
+from tidemill.bus.line import Line
 from tidemill.faults import Fault, Reason
 from tidemill.topics import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
 
 log = structlog.get_logger()
 
 ENQUEUE_SECONDS = 30.0
-HELD_SECONDS = 1.0
 STOP_SECONDS = 8.0
 SESSION_MS = 10_000
 # A record ends the wait; on a silent topic every question costs both sides a millisecond or two.
@@ -37,7 +38,7 @@ def kafka_broker(bootstrap: str, client_id: str) -> KafkaBroker:
         acks="all",
         enable_idempotence=True,
         allow_auto_create_topics=False,
-        ack_policy=AckPolicy.ACK,
+        ack_policy=AckPolicy.MANUAL,
         max_request_size=MAX_DEAD_LETTER_BYTES,
         compression_type=None,
         request_timeout_ms=20_000,
@@ -61,7 +62,7 @@ async def raw_body(message: Any) -> bytes:
 def subscribe(
     broker: KafkaBroker,
     consumer: Consumer[Any],
-    on_flood: Callable[[], None],
+    line: Line,
     session_ms: int = SESSION_MS,
 ) -> Any:
     """A subscriber that commits a record's offset after its outcome is in the database."""
@@ -69,7 +70,9 @@ def subscribe(
         consumer.topic.name,
         group_id=f"tidemill.{consumer.service}.{consumer.topic.name}",
         auto_offset_reset="earliest",
-        ack_policy=AckPolicy.ACK,
+        # The line commits: FastStream would commit its position, past what was set aside.
+        ack_policy=AckPolicy.MANUAL,
+        listener=line,
         # An aborted transaction of a producer outside the mesh is not an event.
         isolation_level="read_committed",
         max_poll_interval_ms=MAX_POLL_MS,
@@ -81,24 +84,19 @@ def subscribe(
         decoder=raw_body,
         no_reply=True,
     )
-    subscriber(delivery_function(consumer, on_flood))
+    subscriber(delivery_function(line))
     return subscriber
 
 
-def delivery_function(
-    consumer: Consumer[Any], on_flood: Callable[[], None]
-) -> Callable[[KafkaMessage], Awaitable[None]]:
+def delivery_function(line: Line) -> Callable[[KafkaMessage], Awaitable[None]]:
     async def deliver(message: KafkaMessage) -> None:
-        try:
-            await consumer.take(record_of(message.raw_message))
-        except Exception as error:  # any other way out of here commits the offset
-            if not isinstance(error, Held):
-                log.error("delivery_failed", consumer=consumer.name, exc_info=error)
-            # Back to the same offset; the rest keeps a full disk from spinning.
-            await consumer.rest(HELD_SECONDS)
-            raise NackMessage from None
-        if consumer.brake.tripped:
-            on_flood()
+        raw: Any = message.raw_message
+        place = TopicPartition(raw.topic, raw.partition)
+
+        async def commit(offset: int) -> None:
+            await message.consumer.commit({place: offset})  # type: ignore[call-arg]
+
+        await line.put(record_of(raw), commit)
 
     return deliver
 

@@ -8,10 +8,12 @@ from tidemill.faults import Fault
 
 
 class Kind(Enum):
-    """FINAL: no try can heal it. OWN: the handler's doing. DEPENDENCY: a part it needs is down."""
+    """FINAL: no try can heal it. OWN: the handler's doing. HANG: a try took all its time.
+    DEPENDENCY: a part it needs is down."""
 
     FINAL = "final"
     OWN = "own"
+    HANG = "hang"
     DEPENDENCY = "dependency"
 
 
@@ -25,10 +27,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """attempts: tries of a handler that fails by itself. hold_seconds: how long a delivery
-    waits for a part that is down (model server, vector store, database) before it is parked."""
+    """attempts: tries of a handler that fails by itself. hang_seconds: a handler that hangs is
+    tried again only if that try ends within this time of the first one's start. hold_seconds:
+    how long a delivery waits for a part that is down (model server, vector store, database)
+    before it is parked."""
 
     attempts: int = 3
+    hang_seconds: float = 5.0
     first_delay_seconds: float = 0.2
     max_delay_seconds: float = 15.0
     hold_seconds: float = 15 * 60
@@ -38,12 +43,14 @@ class RetryPolicy:
         doublings = min(attempt - 1, 30)
         return float(min(self.first_delay_seconds * 2**doublings, self.max_delay_seconds))
 
-    def again(self, failure: Failure, own: int, elapsed: float) -> bool:
+    def again(self, failure: Failure, own: int, elapsed: float, timeout: float = 0.0) -> bool:
         """Whether to try once more. own: failed tries that were the handler's own doing;
-        elapsed: seconds since the first try began."""
+        elapsed: seconds since the first try began; timeout: seconds that the next may take."""
         if failure.kind is Kind.DEPENDENCY:
             return elapsed < self.hold_seconds
-        return failure.kind is Kind.OWN and own < self.attempts
+        if failure.kind is Kind.HANG and elapsed + self.delay(own) + timeout > self.hang_seconds:
+            return False
+        return failure.kind is not Kind.FINAL and own < self.attempts
 
 
 @dataclass(frozen=True)
