@@ -67,9 +67,10 @@ def child(tmp_path: Path) -> Iterator[Callable[..., Child]]:
     """child(*arguments): a started broker process on the test's folder."""
     children: list[Child] = []
 
-    def start(*arguments: str, folder: Path | None = None) -> Child:
-        children.append(Child(folder or tmp_path / "data", *arguments).start())
-        return children[-1]
+    def start(*arguments: str, folder: Path | None = None, port: int = 0) -> Child:
+        children.append(Child(folder or tmp_path / "data", *arguments))
+        children[-1].port = port
+        return children[-1].start()
 
     yield start
     for broker in children:
