@@ -116,6 +116,14 @@ class Clients:
             await admin.close()
         return name
 
+    async def delete_topic(self, bootstrap: str, name: str) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        await admin.start()
+        try:
+            assert (await admin.delete_topics([name])).topic_error_codes[0][1] == 0
+        finally:
+            await admin.close()
+
     async def producer(self, bootstrap: str, **settings: Any) -> AIOKafkaProducer:
         client = AIOKafkaProducer(
             bootstrap_servers=bootstrap, **{"acks": "all", "retry_backoff_ms": 50, **settings}
