@@ -75,6 +75,8 @@ class Log:
 
     async def _read_all(self, consumer: Any) -> None:
         places = await existing_partitions(consumer)
+        # The client asks for the leaders of what it is assigned in one go, else one by one.
+        consumer.assign(places)
         ends = await consumer.end_offsets(places)
         unread = [place for place in places if self._next(place) < ends[place]]
         for place in places:
