@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
+SECONDS ?= 900
 export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_OFFLINE := 1
 
@@ -34,9 +35,12 @@ test: setup ## Run all tests: unit, real broker, real Triton, end to end
 	@# Most tests wait for processes, so two run at a time; a process that a busy machine starved
 	@# is tried once more, and the report names it. The longest come first, so that both end
 	@# together. The loop gets the machine alone.
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --reruns 1 -rR tests/integration tests/poison tests/conformance tests/unit
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --reruns 1 -rR tests/integration tests/faults tests/ledger tests/poison tests/conformance tests/unit
 	$(BIN)/pytest tests/e2e
 	@echo "Next: make demo, or make check"
+
+faults: setup ## Kill everything everywhere for SECONDS, audit, write faults.json (docs/faults.md)
+	$(BIN)/python -m tests.faults --seconds $(SECONDS) --json faults.json $(if $(SEED),--seed $(SEED))
 
 check: $(STAMPS)/environment ## Format, lint, types, import rules, contracts
 	$(BIN)/ruff format --check .
@@ -63,4 +67,4 @@ down: ## Stop the mesh
 clean: ## Remove environment and stamps; state in .tidemill stays
 	rm -rf $(VENV) $(STAMPS)
 
-.PHONY: help setup demo test check fix proto up down clean
+.PHONY: help setup demo test faults check fix proto up down clean

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,8 +62,9 @@ class Sweep:
     todo: dict[str, list[Point]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    async def prepare(self) -> None:
-        for role in self.lane.plan.roles:
+    async def prepare(self, roles: Sequence[str] = ()) -> None:
+        """Count the calls of these roles, all of the lane's by default."""
+        for role in roles or self.lane.plan.roles:
             started = time.monotonic()
             points = await measure(self.lane, role)
             self.seconds[role] = time.monotonic() - started
@@ -82,12 +84,12 @@ class Sweep:
         self.tally.tried[point.role] += 1
         child = await self.lane.start(point.role, at=point)
         burst = self.lane.feed(self.lane.plan.burst)
-        limit = time.monotonic() + self.seconds[point.role]
+        limit, in_time = time.monotonic() + self.seconds[point.role], True
         while not await child.gone(LOOK_SECONDS):
             if time.monotonic() > limit or (burst.done() and await self._is_idle(point.role)):
                 # The last calls of a run are those of its stop.
-                await self._stop(child)
-        if child.was_killed():
+                in_time = await self._stop(child)
+        if in_time and child.was_killed():
             self.tally.reached[point.role].add(point)
             self.tally.since_good.append(f"{point}: {child.last_call()}")
         else:
@@ -102,11 +104,14 @@ class Sweep:
         except (KafkaError, OSError, TimeoutError):
             return False
 
-    async def _stop(self, child: Child) -> None:
+    async def _stop(self, child: Child) -> bool:
+        """False when SIGTERM was not enough."""
         child.signal(signal.SIGTERM)
-        if not await child.gone(STOP_SECONDS):
-            await child.kill()
-            self.tally.sigkills += 1
+        if await child.gone(STOP_SECONDS):
+            return True
+        await child.kill()
+        self.tally.sigkills += 1
+        return False
 
 
 async def random_kills(lane: Lane, tally: Tally, number: int = KILLS) -> None:
