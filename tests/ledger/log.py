@@ -67,8 +67,8 @@ class Log:
                 fetch_max_wait_ms=20,
                 max_partition_fetch_bytes=MAX_DEAD_LETTER_BYTES,
             )
-            await consumer.start()
             try:
+                await consumer.start()
                 await self._read_all(consumer)
             finally:
                 await consumer.stop()
@@ -136,8 +136,8 @@ async def committed(bootstrap: str, services: tuple[str, ...]) -> dict[str, dict
     """Group id to partition to the offset that it committed; a partition without one is absent."""
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
     async with asyncio.timeout(READ_SECONDS):
-        await client.start()
         try:
+            await client.start()
             found: dict[str, dict[int, int]] = {}
             for service, topic in consumers(services):
                 group = group_id(service, topic)

@@ -79,8 +79,8 @@ async def lagging(bootstrap: str, services: tuple[str, ...]) -> list[str]:
     """Groups that have not committed the end of their topic."""
     done = await committed(bootstrap, services)
     client: Any = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
-    await client.start()
     try:
+        await client.start()
         there = await client.topics()
         found: list[str] = []
         for service, topic in consumers(services):

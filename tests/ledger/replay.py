@@ -57,8 +57,8 @@ async def rewind(bootstrap: str, services: Iterable[str]) -> None:
             group_id=group_id(service, topic),
             enable_auto_commit=False,
         )
-        await consumer.start()
         try:
+            await consumer.start()
             consumer.assign(places)
             await consumer.commit(dict.fromkeys(places, 0))
         finally:
