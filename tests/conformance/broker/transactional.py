@@ -73,7 +73,7 @@ class LibrdkafkaTransactor:
                 "linger.ms": 0,
             }
         )
-        self._errors: list[KafkaError] = []
+        self._reports: list[KafkaError | None] = []
 
     async def close(self) -> None:
         # A fenced producer closes with an error, and at times a wrapped one.
@@ -89,9 +89,13 @@ class LibrdkafkaTransactor:
 
     async def send(self, topic: str, value: bytes, partition: int = 0) -> None:
         self._producer.produce(topic, value, partition=partition, on_delivery=self._delivered)
-        await self._call(self._producer.flush, 20)
-        errors, self._errors = self._errors, []
-        for error in errors:
+        async with asyncio.timeout(20):
+            while not self._reports:
+                # Raised when a fatal error and a delivery report come up in the same call.
+                with contextlib.suppress(SystemError):
+                    await self._call(self._producer.poll, 0.1)
+        error = self._reports.pop()
+        if error is not None:
             raise Fenced if error.code() in _FENCED else KafkaException(error)
 
     async def send_offsets(self, offsets: Mapping[Partition, int], group: str) -> None:
@@ -113,18 +117,15 @@ class LibrdkafkaTransactor:
         await self._call(self._producer.abort_transaction, 20)
 
     def _delivered(self, error: KafkaError | None, _: Any) -> None:
-        if error is not None:
-            self._errors.append(error)
+        self._reports.append(error)
 
     @staticmethod
     async def _call(function: Any, *arguments: Any) -> None:
         try:
             await asyncio.to_thread(function, *arguments)
-        except (KafkaException, SystemError) as raised:
-            # A fatal error that surfaces in a callback comes wrapped.
-            cause = raised.__cause__ if isinstance(raised, SystemError) else raised
-            if isinstance(cause, KafkaException) and cause.args[0].code() in _FENCED:
-                raise Fenced from raised
+        except KafkaException as exception:
+            if exception.args[0].code() in _FENCED:
+                raise Fenced from exception
             raise
 
 

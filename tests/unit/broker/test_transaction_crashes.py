@@ -72,7 +72,7 @@ async def _end_by_hand(bootstrap: str, producer: Any, *, is_commit: bool) -> Non
     [
         *((COMMIT, writes, "never") for writes in range(WRITES_OF_A_COMMIT)),
         (COMMIT, 2, "always"),
-        *((ABORT, writes, "never") for writes in (1, 3, 4)),
+        *((ABORT, writes, "never") for writes in (1, 3)),
     ],
 )
 async def test_a_broker_killed_while_it_ends_a_transaction_ends_it_as_decided(
