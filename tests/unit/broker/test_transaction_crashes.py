@@ -5,7 +5,7 @@ import contextlib
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ WRITES_OF_A_COMMIT = 1 + PARTITIONS + 2
 COMMIT, ABORT = True, False
 
 
-def _start_dying(folder: Path, writes: int, fsync: str) -> tuple[subprocess.Popen[str], int]:
-    """The process and its port."""
+@contextlib.contextmanager
+def _dying(folder: Path, writes: int, fsync: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The process and its port; gone afterwards whatever happens."""
     script = Path(__file__).with_name("dying_broker.py")
     command = [sys.executable, str(script), "--data-dir", str(folder)]
     command += ["--writes", str(writes), "--fsync", fsync]
@@ -29,10 +30,14 @@ def _start_dying(folder: Path, writes: int, fsync: str) -> tuple[subprocess.Pope
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
     assert process.stdout is not None
-    ready, _, address = process.stdout.readline().partition(" ")
-    assert ready == "ready"
-    process.stdout.close()
-    return process, int(address.rpartition(":")[2])
+    try:
+        ready, _, address = process.stdout.readline().partition(" ")
+        assert ready == "ready"
+        yield process, int(address.rpartition(":")[2])
+    finally:
+        process.stdout.close()
+        process.kill()
+        process.wait()
 
 
 async def _committed_records(clients: Any, bootstrap: str, topic: str) -> list[bytes]:
@@ -83,9 +88,8 @@ async def test_a_broker_killed_while_it_ends_a_transaction_ends_it_as_decided(
     writes: int,
     fsync: str,
 ) -> None:
-    dying, port = _start_dying(tmp_path / "data", writes, fsync)
-    bootstrap = f"127.0.0.1:{port}"
-    try:
+    with _dying(tmp_path / "data", writes, fsync) as (dying, port):
+        bootstrap = f"127.0.0.1:{port}"
         topic = await clients.topic(bootstrap, partitions=PARTITIONS)
         producer = await clients.producer(bootstrap, transactional_id="id")
         await producer.begin_transaction()
@@ -95,8 +99,6 @@ async def test_a_broker_killed_while_it_ends_a_transaction_ends_it_as_decided(
         await producer.send_offsets_to_transaction(offsets, "group")
         await _end_by_hand(bootstrap, producer, is_commit=outcome)
         assert await asyncio.to_thread(dying.wait, 10) == -9
-    finally:
-        dying.kill()
     child(port=port)
     is_committed = outcome and writes > 0
     seen = await _committed_records(clients, bootstrap, topic)
