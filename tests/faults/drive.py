@@ -42,6 +42,7 @@ class Outcome:
     tally: Tally = field(default_factory=Tally)
     acked: int = 0
     retried: int = 0
+    silent: int = 0
     audits: int = 0
 
     def figures(self) -> dict[str, Any]:
@@ -49,6 +50,7 @@ class Outcome:
         return {
             "acked": self.acked,
             "produce_retries": self.retried,
+            "produce_silences": self.silent,
             "audits": self.audits,
             "replays": tally.replays,
             "sigkills": tally.sigkills,
@@ -85,7 +87,7 @@ async def drive_one(
         async with lane:
             async for done in rounds(lane, outcome.tally, deadline):
                 outcome.acked, outcome.audits = len(lane.load.accepted), lane.audits
-                outcome.retried = lane.load.retried
+                outcome.retried, outcome.silent = lane.load.retried, lane.load.silent
                 say(line(job, outcome, done, time.monotonic() - started))
     except (Broken, TimeoutError, OSError) as error:
         broken = error if isinstance(error, Broken) else Broken(repr(error))

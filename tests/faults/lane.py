@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import signal
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -160,6 +161,8 @@ class Lane:
                 self.settings.kafka_address, self.settings.home, self.plan.services, QUIET_SECONDS
             )
         except NotQuiet as moving:
+            for child in self.children.values():
+                child.signal(signal.SIGUSR1)
             raise Broken(f"never came to rest: {moving}") from moving
         except TimeoutError as error:
             raise Broken("the broker takes no events") from error

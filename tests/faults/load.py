@@ -26,6 +26,7 @@ from tidemill.topics import Topic
 TENANTS = ("harbor", "acme", "tide")
 WORDS = ("tide", "mill", "quay", "buoy", "hull", "rope", "sail", "keel", "mast", "wave")
 REQUEST_MS = 5_000
+SEND_SECONDS = 30.0
 AGAIN_SECONDS = 0.1
 TRIES = 3
 """Of one event with one producer; then a fresh producer takes over."""
@@ -110,7 +111,8 @@ def answer(seed: random.Random, number: int, tenant: str) -> events.AnswerGenera
 
 @dataclass
 class Load:
-    """Use as an async context manager. accepted is the reference of every audit."""
+    """Use as an async context manager. accepted is the reference of every audit; retried: sends
+    that failed; silent: those that neither failed nor succeeded in SEND_SECONDS."""
 
     settings: MeshSettings
     mix: Mix
@@ -118,6 +120,7 @@ class Load:
     accepted: dict[str, Accepted] = field(default_factory=dict)
     made: int = 0
     retried: int = 0
+    silent: int = 0
     _producer: Any = None
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -152,10 +155,12 @@ class Load:
             producer = await self._connected()
             try:
                 key = f"{tenant}/{aggregate}".encode()
-                await producer.send_and_wait(topic.name, value, key=key, headers=raw)
-            except (KafkaError, OSError):
+                async with asyncio.timeout(SEND_SECONDS):
+                    await producer.send_and_wait(topic.name, value, key=key, headers=raw)
+            except (KafkaError, OSError, TimeoutError) as error:
                 self.retried += 1
-                if tries % TRIES == 0:
+                self.silent += isinstance(error, TimeoutError)
+                if tries % TRIES == 0 or isinstance(error, TimeoutError):
                     await self._give_up(producer)
                 await asyncio.sleep(AGAIN_SECONDS)
                 continue

@@ -50,7 +50,7 @@ class Child:
         return not self.ended.is_set()
 
     def signal(self, number: int) -> None:
-        self.doomed = True
+        self.doomed = self.doomed or number != signal.SIGUSR1
         with suppress(ProcessLookupError):
             if self.alive:
                 signal.pidfd_send_signal(self.descriptor, number)

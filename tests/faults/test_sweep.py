@@ -57,6 +57,7 @@ async def test_deaths_at_chosen_calls_and_random_moments_lose_and_double_nothing
     assert len(lane.load.accepted) >= 100
 
 
+@pytest.mark.timeout(240)
 async def test_a_loss_is_found_and_named_with_the_faults_before_it(lane: Lane) -> None:
     tally = Tally()
     await lane.load.burst(40)

@@ -5,6 +5,7 @@ One JSON request a line on stdin: role, arguments, environment, log, traced. The
 child's process id. A traced child waits until a tracer has attached.
 """
 
+import asyncio
 import ctypes
 import importlib
 import json
@@ -77,8 +78,16 @@ def become(request: dict[str, Any], parent: int) -> None:
     for name in [n for n in os.environ if n.startswith(("TIDEMILL_", "OTEL_"))]:
         del os.environ[name]
     os.environ.update(request["environment"])
+    signal.signal(signal.SIGUSR1, tell_tasks)
     if request["traced"]:
         await_tracer()
+
+
+def tell_tasks(*_: object) -> None:
+    """Where every task waits, into the log: asked for when a mesh never comes to rest."""
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
+    sys.stderr.flush()
 
 
 def await_tracer() -> None:
