@@ -86,7 +86,15 @@ def become(request: dict[str, Any], parent: int) -> None:
 def tell_tasks(*_: object) -> None:
     """Where every task waits, into the log: asked for when a mesh never comes to rest."""
     for task in asyncio.all_tasks():
-        task.print_stack(file=sys.stderr)
+        # A task's own stack ends at its outermost frame; what it awaits leads further in.
+        waits: Any = task.get_coro()
+        while waits is not None:
+            frame = getattr(waits, "cr_frame", None) or getattr(waits, "gi_frame", None)
+            if frame is not None:
+                place = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
+                sys.stderr.write(f"  {place} {frame.f_code.co_qualname}\n")
+            waits = getattr(waits, "cr_await", None) or getattr(waits, "gi_yieldfrom", None)
+        sys.stderr.write(f"{task.get_name()} waits\n")
     sys.stderr.flush()
 
 

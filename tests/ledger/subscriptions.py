@@ -13,7 +13,7 @@ TAKES: dict[str, tuple[Topic[Any], ...]] = {
     "inference": (topics.RELEASES_CHANGED,),
     "trainer": (topics.ANSWERS_GENERATED, topics.FEEDBACK_RECORDED),
     "evaluator": (topics.ADAPTERS_TRAINED, topics.ANSWERS_GENERATED, topics.FEEDBACK_RECORDED),
-    "monitor": (topics.ANSWERS_GENERATED, topics.FEEDBACK_RECORDED),
+    "monitor": (topics.ANSWERS_GENERATED, topics.FEEDBACK_RECORDED, topics.CONSUMERS_STOPPED),
 }
 
 

@@ -35,6 +35,7 @@ class Place:
     end: int = 0
     committed: int = 0
     unsettled: set[int] = field(default_factory=set)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def done(self) -> int:
@@ -127,14 +128,19 @@ class Line(ConsumerRebalanceListener):
         return False
 
     async def _commit(self, partition: int, place: Place, commit: Commit) -> None:
-        """A commit that fails costs duplicates at the next start, which the inbox knows."""
-        if self._places.get(partition) is not place or place.done <= place.committed:
-            return
-        place.committed = place.done
-        try:
-            await commit(place.done)
-        except (KafkaError, TimeoutError, OSError) as error:
-            log.warning("commit_failed", consumer=self._consumer.name, reason=type(error).__name__)
+        """One at a time: a commit that the client has to ask again would land after a later one
+        and take the group's offset back. One that fails is made up for by the next, and costs
+        duplicates at the next start otherwise, which the inbox knows."""
+        async with place.turn:
+            done = place.done
+            if self._places.get(partition) is not place or done <= place.committed:
+                return
+            try:
+                await commit(done)
+                place.committed = done
+            except (KafkaError, TimeoutError, OSError) as error:
+                reason = type(error).__name__
+                log.warning("commit_failed", consumer=self._consumer.name, reason=reason)
 
     async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
         """What is in hand goes on, as the next owner finds it done; its offsets are not ours."""
