@@ -32,13 +32,12 @@ class Durability:
         try:
             await asyncio.to_thread(partition.sync)
         except OSError as error:
-            partition.is_failed = True
             _log.error("sync_failed", directory=str(partition.directory))
             raise RequestRefused(ErrorCode.kafka_storage_error, "a sync failed") from error
 
     async def confirm_journal(self) -> None:
         """Before a commit or an admin request is answered; raises RequestRefused."""
-        if self._policy is not FsyncPolicy.ALWAYS or not self._journal.is_dirty:
+        if self._policy is not FsyncPolicy.ALWAYS or self._journal.is_synced:
             return
         try:
             await asyncio.to_thread(self._journal.sync)
@@ -51,6 +50,8 @@ class Durability:
             try:
                 await asyncio.to_thread(partition.sync)
             except OSError:
+                # Acknowledged already, and written back by the kernel perhaps: work goes on.
+                partition.is_failed = False
                 _log.error("sync_failed", directory=str(partition.directory))
         if self._journal.is_dirty:
             try:

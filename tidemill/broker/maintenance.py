@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import structlog
 
+from tidemill.broker.compaction import Compaction
 from tidemill.broker.node import Node
 from tidemill.broker.settings import FsyncPolicy
 from tidemill.broker.topics import Topic
@@ -17,6 +18,9 @@ class Maintenance:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._compaction = Compaction(
+            node.topics, node.disk, node.clock, max_keys=node.settings.compaction_max_keys
+        )
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -26,6 +30,7 @@ class Maintenance:
         self._tasks = [
             asyncio.create_task(self._every(settings.fsync_interval_ms, self._store)),
             asyncio.create_task(self._every(settings.retention_check_ms, self._clean)),
+            asyncio.create_task(self._every(settings.retention_check_ms, self._compaction.run)),
             asyncio.create_task(self._every(abort_ms, abort)),
         ]
 
@@ -34,6 +39,7 @@ class Maintenance:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._compaction.close()
 
     async def _every(self, interval_ms: int, work: Callable[[], object]) -> None:
         while True:

@@ -30,6 +30,7 @@ class Node:
 
     settings: BrokerSettings
     clock: Clock
+    disk: Disk
     directory: DataDirectory
     journal: Journal
     durability: Durability
@@ -71,7 +72,7 @@ def open_node(settings: BrokerSettings, disk: Disk, clock: Clock) -> Node:
 
     Raises StartupRefused with a reason; call it on the running event loop.
     """
-    directory = DataDirectory(settings.data_dir)
+    directory = DataDirectory(settings.data_dir, disk)
     try:
         return _recover(settings, directory, disk, clock)
     except StartupRefused:
@@ -116,6 +117,7 @@ def _assemble(settings: BrokerSettings, directory: DataDirectory, disk: Disk, cl
     return Node(
         settings=settings,
         clock=clock,
+        disk=disk,
         directory=directory,
         journal=journal,
         durability=durability,

@@ -72,6 +72,7 @@ class BrokerSettings:
     max_partitions: int = 4_000
     auto_create_topics: bool = False
     retention_check_ms: int = 5_000
+    compaction_max_keys: int = 250_000
     producer_expiry_ms: int = 24 * 3_600_000
     groups: GroupLimits = GroupLimits()
     transactions: TransactionLimits = TransactionLimits()

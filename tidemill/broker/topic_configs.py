@@ -19,6 +19,7 @@ class ConfigType(IntEnum):
     STRING = 2
     INT = 3
     LONG = 5
+    DOUBLE = 6
     LIST = 7
 
 
@@ -33,18 +34,32 @@ class ConfigRule:
 
 
 RULES: Final[dict[str, ConfigRule]] = {
-    "cleanup.policy": ConfigRule("delete", ConfigType.LIST, choices=("delete",)),
+    "cleanup.policy": ConfigRule("delete", ConfigType.LIST, choices=("compact", "delete")),
     "compression.type": ConfigRule("producer", ConfigType.STRING, choices=("producer",)),
+    "delete.retention.ms": ConfigRule("86400000", ConfigType.LONG),
+    "max.compaction.lag.ms": ConfigRule(str(_HIGHEST), ConfigType.LONG, lowest=1),
     "max.message.bytes": ConfigRule("1048588", ConfigType.INT),
     "message.timestamp.type": ConfigRule(
         "CreateTime", ConfigType.STRING, choices=("CreateTime", "LogAppendTime")
     ),
+    "min.cleanable.dirty.ratio": ConfigRule("0.5", ConfigType.DOUBLE),
+    "min.compaction.lag.ms": ConfigRule("0", ConfigType.LONG),
     "min.insync.replicas": ConfigRule("1", ConfigType.INT, choices=("1",)),
     "retention.bytes": ConfigRule("-1", ConfigType.LONG, lowest=-1),
     "retention.ms": ConfigRule("604800000", ConfigType.LONG, lowest=-1),
     "segment.bytes": ConfigRule("16777216", ConfigType.INT, lowest=14),
     "segment.ms": ConfigRule("604800000", ConfigType.LONG, lowest=1),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionRules:
+    """A compacted topic's settings; times in milliseconds, the ratio between 0 and 1."""
+
+    min_lag_ms: int
+    max_lag_ms: int
+    delete_retention_ms: int
+    min_dirty_ratio: float
 
 
 class TopicConfigs:
@@ -62,7 +77,9 @@ class TopicConfigs:
             segment_bytes=int(self["segment.bytes"]),
             segment_ms=int(self["segment.ms"]),
             log_append_time=self["message.timestamp.type"] == "LogAppendTime",
+            needs_keys="compact" in self._policies,
         )
+        self.compaction = self._compaction() if "compact" in self._policies else None
 
     def __getitem__(self, name: str) -> str:
         return self.overrides.get(name, RULES[name].default)
@@ -71,13 +88,28 @@ class TopicConfigs:
     def retention_ms(self) -> int | None:
         """How long records are kept; None is for ever."""
         value = int(self["retention.ms"])
-        return None if value < 0 else value
+        return None if value < 0 or "delete" not in self._policies else value
 
     @property
     def retention_bytes(self) -> int | None:
         """How much of each partition is kept; None is all."""
         value = int(self["retention.bytes"])
-        return None if value < 0 else value
+        return None if value < 0 or "delete" not in self._policies else value
+
+    @property
+    def _policies(self) -> list[str]:
+        return self["cleanup.policy"].split(",")
+
+    def _compaction(self) -> CompactionRules:
+        rules = CompactionRules(
+            min_lag_ms=int(self["min.compaction.lag.ms"]),
+            max_lag_ms=int(self["max.compaction.lag.ms"]),
+            delete_retention_ms=int(self["delete.retention.ms"]),
+            min_dirty_ratio=float(self["min.cleanable.dirty.ratio"]),
+        )
+        if rules.min_lag_ms > rules.max_lag_ms:
+            raise _invalid("min.compaction.lag.ms is above max.compaction.lag.ms")
+        return rules
 
 
 def _check(name: str, value: str | None) -> None:
@@ -86,15 +118,25 @@ def _check(name: str, value: str | None) -> None:
         raise _invalid(f"{name} is not supported by the embedded broker")
     if value is None:
         raise _invalid(f"{name} has no value")
-    if rule.choices and value not in rule.choices:
+    given = value.split(",") if rule.type is ConfigType.LIST else [value]
+    if rule.choices and not set(given) <= set(rule.choices):
         raise _invalid(f"{name} must be one of {', '.join(rule.choices)}")
     if rule.type in (ConfigType.INT, ConfigType.LONG) and not _is_number(value, rule):
         raise _invalid(f"{name} must be a whole number not below {rule.lowest}")
+    if rule.type is ConfigType.DOUBLE and not _is_share(value):
+        raise _invalid(f"{name} must be a number from 0 to 1")
 
 
 def _is_number(value: str, rule: ConfigRule) -> bool:
     try:
         return rule.lowest <= int(value) <= _HIGHEST
+    except ValueError:
+        return False
+
+
+def _is_share(value: str) -> bool:
+    try:
+        return 0 <= float(value) <= 1
     except ValueError:
         return False
 

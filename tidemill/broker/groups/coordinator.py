@@ -168,8 +168,7 @@ class GroupCoordinator:
         """Journal records that give the present state."""
         yield from self.offsets.snapshot()
         for group in self._groups.values():
-            if group.state in (GroupState.STABLE, GroupState.EMPTY):
-                yield group_record(group, self._last_used_ms(group.group_id))
+            yield group_record(group, self._last_used_ms(group.group_id))
 
     def close(self) -> None:
         """Stops all timers."""

@@ -8,16 +8,21 @@ from tidemill.broker.storage.journal import Record
 
 
 def group_record(group: Group, now_ms: int) -> Record:
-    """The record of a group that became stable or empty."""
+    """The record of a group that became stable or empty.
+
+    Of one between two generations only the number is kept: after a crash all join anew.
+    """
+    is_resting = group.state in (GroupState.STABLE, GroupState.EMPTY)
+    members = group.members.values() if is_resting else ()
     return {
         "kind": "group",
         "group": group.group_id,
         "generation": group.generation,
         "protocol_type": group.roster.protocol_type,
         "protocol": group.protocol,
-        "leader": group.roster.leader,
+        "leader": group.roster.leader if is_resting else None,
         "at_ms": now_ms,
-        "members": [_member_record(member) for member in group.members.values()],
+        "members": [_member_record(member) for member in members],
     }
 
 

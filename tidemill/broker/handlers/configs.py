@@ -95,6 +95,7 @@ def _broker(settings: BrokerSettings) -> dict[str, str]:
         "group.initial.rebalance.delay.ms": str(groups.initial_delay_ms),
         "group.max.session.timeout.ms": str(groups.max_session_ms),
         "group.min.session.timeout.ms": str(groups.min_session_ms),
+        "log.cleaner.backoff.ms": str(settings.retention_check_ms),
         "log.retention.check.interval.ms": str(settings.retention_check_ms),
         "num.partitions": str(settings.default_partitions),
         "socket.request.max.bytes": str(settings.connections.max_request_bytes),

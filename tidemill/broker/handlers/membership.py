@@ -30,6 +30,7 @@ async def join_group(node: Node, request: Request) -> Fields:
     )
     try:
         joined = await node.groups.join(body.group_id, attempt)
+        await node.durability.confirm_journal()
     except RequestRefused as refused:
         joined = Joined(error=refused.code, member_id=body.member_id)
     return _joined_fields(joined)
@@ -51,6 +52,8 @@ async def sync_group(node: Node, request: Request) -> Fields:
     )
     try:
         synced = await node.groups.sync(body.group_id, attempt)
+        # A generation that was told to its members is never given out again.
+        await node.durability.confirm_journal()
     except RequestRefused as refused:
         synced = Synced(error=refused.code)
     return {"error_code": synced.error, "assignment": synced.assignment}

@@ -17,8 +17,10 @@ _CODEC_MASK: Final = 0x07
 _LOG_APPEND_TIME: Final = 0x08
 TRANSACTIONAL: Final = 0x10
 CONTROL: Final = 0x20
+_DELETE_HORIZON: Final = 0x40
 ZSTD: Final = 4
 NO_PRODUCER: Final = -1
+_SEQUENCE_MASK: Final = 0x7FFFFFFF
 
 
 class BatchHeader(NamedTuple):
@@ -54,6 +56,11 @@ class BatchHeader(NamedTuple):
         return self.base_offset + self.last_offset_delta
 
     @property
+    def last_sequence(self) -> int:
+        """Sequence number of the last record, as the producer counted; they wrap around."""
+        return (self.base_sequence + self.last_offset_delta) & _SEQUENCE_MASK
+
+    @property
     def codec(self) -> int:
         """Kafka's number of the compression codec; 0 is none."""
         return self.attributes & _CODEC_MASK
@@ -62,6 +69,18 @@ class BatchHeader(NamedTuple):
     def is_log_append_time(self) -> bool:
         """Whether every record carries `max_timestamp`, set by the broker."""
         return bool(self.attributes & _LOG_APPEND_TIME)
+
+    @property
+    def delete_horizon_ms(self) -> int | None:
+        """When compaction may drop the batch's tombstones; None before it first saw them.
+
+        It stands in the place of `base_timestamp`, which the records' times count from.
+        """
+        return self.base_timestamp if self.attributes & _DELETE_HORIZON else None
+
+    def with_delete_horizon(self, time_ms: int) -> Self:
+        """The header with that time; the records' times are to count from it."""
+        return self._replace(attributes=self.attributes | _DELETE_HORIZON, base_timestamp=time_ms)
 
     @property
     def is_transactional(self) -> bool:
@@ -79,13 +98,37 @@ class BatchHeader(NamedTuple):
             self.magic == MAGIC
             and self.size >= HEADER_SIZE
             and self.last_offset_delta >= 0
-            and self.record_count == self.last_offset_delta + 1
+            and 0 <= self.record_count <= self.last_offset_delta + 1
         )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every offset has its record: compaction leaves batches with fewer or none."""
+        return self.record_count == self.last_offset_delta + 1
 
     def checksum_matches(self, buffer: Buffer, position: int = 0) -> bool:
         """Whether CRC-32C over the batch at `position` equals the header's."""
         covered = memoryview(buffer)[position + _CHECKED_FROM : position + self.size]
         return bool(crc32c(covered) == self.crc)
+
+    def as_empty(self) -> Self:
+        """The header of a batch without records that stands for the same offsets."""
+        kept = self.attributes & ~(_CODEC_MASK | _DELETE_HORIZON)
+        return self._replace(
+            length=HEADER_SIZE - _LENGTH_COUNTS_FROM,
+            attributes=kept,
+            base_timestamp=-1,
+            max_timestamp=-1,
+            record_count=0,
+        )
+
+    def with_body(self, body: bytes, count: int, max_timestamp: int) -> Self:
+        """The header of a batch for the same offsets with other records in it."""
+        return self._replace(
+            length=HEADER_SIZE - _LENGTH_COUNTS_FROM + len(body),
+            max_timestamp=max_timestamp,
+            record_count=count,
+        )
 
     def pack(self) -> bytes:
         """The 61 bytes of this header."""

@@ -2,11 +2,11 @@
 
 import fcntl
 import os
-import shutil
 from pathlib import Path
 from uuid import UUID
 
 from tidemill.broker.errors import StartupRefused
+from tidemill.broker.storage.disk import Disk
 
 _READABLE_CHARS = 80
 
@@ -17,11 +17,12 @@ class DataDirectory:
     Raises StartupRefused: DATA_DIR_IN_USE or DATA_DIR_UNUSABLE.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk) -> None:
         self.path = path
+        self._disk = disk
         self._topics = path / "topics"
         try:
-            self._topics.mkdir(parents=True, exist_ok=True)
+            self._make_directories()
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
             self._lock = os.open(path / ".lock", flags, 0o600)
         except OSError as error:
@@ -41,18 +42,25 @@ class DataDirectory:
 
     def remove_topic(self, topic_id: UUID, name: str) -> None:
         """Removes a deleted topic's records."""
-        shutil.rmtree(self._topics / _folder(topic_id, name), ignore_errors=True)
+        self._disk.remove_tree(self._topics / _folder(topic_id, name))
 
     def remove_all_but(self, topics: dict[UUID, str]) -> None:
         """Removes what deletions cut short by a crash left behind."""
         wanted = {_folder(topic_id, name) for topic_id, name in topics.items()}
         for path in self._topics.iterdir():
             if path.name not in wanted:
-                shutil.rmtree(path, ignore_errors=True)
+                self._disk.remove_tree(path)
 
     def close(self) -> None:
         """Lets another process have the folder."""
         os.close(self._lock)
+
+    def _make_directories(self) -> None:
+        """The names survive a power cut: what is synced inside is worth nothing without them."""
+        missing = [path for path in (self._topics, *self._topics.parents) if not path.exists()]
+        self._disk.make_directories(self._topics)
+        for path in missing:
+            self._disk.sync_directory(path.parent)
 
     def _take_lock(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,16 @@ class Journal:
     def __init__(self, path: Path, disk: Disk) -> None:
         self._path = path
         self._disk = disk
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        is_new = not path.exists()
+        self._descriptor = disk.open(path)
+        if is_new:
+            disk.sync_directory(path.parent)
         self._size = 0
         self._size_when_rewritten = 0
-        self.is_dirty = False
+        self._sync_lock = threading.Lock()
+        # What an earlier process wrote may not be on disk either.
+        self.is_dirty = not is_new
+        self.is_failed = False
 
     def replay(self) -> Iterator[Record]:
         """Yields all records; cuts a torn last one.
@@ -57,8 +64,9 @@ class Journal:
 
     @property
     def wants_rewrite(self) -> bool:
-        """Whether most of the file is likely to be history."""
-        return self._size > max(REWRITE_FROM_BYTES, _GROWTH * self._size_when_rewritten)
+        """Whether most of the file is likely to be history, or may not be on disk."""
+        grown = self._size > max(REWRITE_FROM_BYTES, _GROWTH * self._size_when_rewritten)
+        return grown or self.is_failed
 
     def rewrite(self, records: Iterable[Record]) -> None:
         """Replaces the history by records that give the same state; raises OSError."""
@@ -67,22 +75,42 @@ class Journal:
         os.close(self._descriptor)
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
         self._size = self._size_when_rewritten = len(content)
+        self.is_dirty = self.is_failed = False
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether all that was appended is on disk, with no sync on its way."""
+        return not (self.is_dirty or self.is_failed or self._sync_lock.locked())
 
     def sync(self) -> None:
-        """Forces the journal to disk; for a worker thread. Raises OSError."""
-        self.is_dirty = False
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            self._disk.sync(descriptor)
-        except OSError:
-            self.is_dirty = True
-            raise
-        finally:
-            os.close(descriptor)
+        """Forces the journal to disk; for a worker thread. Raises OSError.
+
+        Threads take turns: one that finds nothing to do knows that the others are through.
+        After a failure only `rewrite` helps: the kernel may have dropped what was written.
+        """
+        with self._sync_lock:
+            if self.is_failed:
+                raise OSError("an earlier sync failed")
+            if not self.is_dirty:
+                return
+            self.is_dirty = False
+            try:
+                self._sync_file()
+            except OSError:
+                self.is_failed = True
+                raise
 
     def close(self) -> None:
         """Closes the file."""
         os.close(self._descriptor)
+
+    def _sync_file(self) -> None:
+        # The loop may replace its descriptor at any time.
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._disk.sync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _cut(self, content: bytes) -> None:
         rest = content[self._size :].splitlines(keepends=True)[1:]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from tidemill.broker.storage.producers import ProducerStates
 from tidemill.broker.storage.seal import Seal
 from tidemill.broker.storage.segment import Segment
 from tidemill.broker.storage.transaction_index import AbortedTransaction, aborted_between
-from tidemill.broker.storage.validation import checked_header
+from tidemill.broker.storage.validation import check_keys, checked_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class AppendRules:
     segment_bytes: int
     segment_ms: int
     log_append_time: bool
+    needs_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,14 @@ class Partition:
         self.producers = producers
         self.start_offset = segments[0].base_offset
         self.is_failed = False
+        self.is_closed = False
+        # While segments are being replaced on disk none is closed or removed.
+        self.is_replacing = False
         self.unsealed: list[tuple[Segment, Seal]] = []
         self._disk = disk
+        self._unsynced = [segment for segment in segments[:-1] if segment.is_dirty]
+        self._unsynced_names = list(directory.parents[:3])
+        self._sync_lock = threading.Lock()
         self._waiters: set[asyncio.Future[None]] = set()
 
     @property
@@ -72,7 +80,7 @@ class Partition:
     @property
     def is_dirty(self) -> bool:
         """Whether a sync has something to do."""
-        return any(segment.is_dirty for segment in self.segments[-2:])
+        return bool(self._unsynced) or self.segments[-1].is_dirty
 
     def append(self, batch: Buffer | None, rules: AppendRules, now_ms: int) -> Appended:
         """Appends one batch, or finds that it was appended before.
@@ -81,6 +89,8 @@ class Partition:
         """
         header = checked_header(batch, rules.max_message_bytes)
         assert batch is not None  # noqa: S101  checked_header refuses None
+        if rules.needs_keys:
+            check_keys(header, batch)
         if self.is_failed:
             raise RequestRefused(ErrorCode.kafka_storage_error, "a sync to disk failed")
         repeated = self.producers.check(header)
@@ -162,19 +172,20 @@ class Partition:
         full = self.segments[-1]
         active = Segment(self.directory, full.next_offset, self._disk)
         active.create(now_ms)
+        self._unsynced.append(full)
         self.unsealed.append((full, seal.seal_of(full, self.producers)))
         self.segments.append(active)
 
     def delete_before(self, offset: int) -> None:
         """Makes `offset` the first readable one and removes segments wholly below it."""
         self.start_offset = max(self.start_offset, min(offset, self.end_offset))
-        while len(self.segments) > 1 and self.segments[0].next_offset <= self.start_offset:
-            self._drop_first()
+        self._drop_unreadable()
 
     def expire(self, *, older_than_ms: int | None, keep_bytes: int | None, now_ms: int) -> int:
         """Removes whole segments past the topic's retention; returns how many."""
+        self._drop_unreadable()
         removed = 0
-        while self._first_has_expired(older_than_ms, keep_bytes):
+        while not self.is_replacing and self._first_has_expired(older_than_ms, keep_bytes):
             if len(self.segments) == 1:
                 self.roll(now_ms)
             self._drop_first()
@@ -183,10 +194,19 @@ class Partition:
         return removed
 
     def sync(self) -> None:
-        """Forces what was appended to disk; for a worker thread. Raises OSError."""
-        for segment in self.segments[-2:]:
-            if segment.is_dirty:
-                segment.sync()
+        """Forces what was appended to disk; for a worker thread. Raises OSError.
+
+        Older segments come first: no record survives a power cut that one before it did not.
+        Threads take turns: one that finds nothing to do knows that the others are through.
+        """
+        with self._sync_lock:
+            if self.is_failed:
+                raise OSError("an earlier sync failed")
+            try:
+                self._sync_files()
+            except OSError:
+                self.is_failed = True
+                raise
 
     def seal_full_segments(self) -> None:
         """Writes the outstanding seals; for a worker thread. Raises OSError."""
@@ -199,11 +219,19 @@ class Partition:
 
     def close_full_segments(self) -> None:
         """Gives back descriptors of segments that are only read; a read opens them again."""
-        for segment in self.segments[:-1]:
+        for segment in [] if self.is_replacing else self.segments[:-1]:
+            segment.close()
+
+    def replace(self, old: list[Segment], new: Segment) -> None:
+        """Puts a segment in the place of adjoining ones; readers see the one or the others."""
+        start = self.segments.index(old[0])
+        self.segments[start : start + len(old)] = [new]
+        for segment in old:
             segment.close()
 
     def close(self) -> None:
         """Wakes all readers and closes the files."""
+        self.is_closed = True
         self._wake()
         for segment in self.segments:
             segment.close()
@@ -247,10 +275,34 @@ class Partition:
             segments.pop(0)
         return segments
 
+    def _sync_files(self) -> None:
+        for segment in [*self._unsynced, self.segments[-1]]:
+            self._sync_segment(segment)
+        while self._unsynced_names:
+            self._disk.sync_directory(self._unsynced_names[0])
+            self._unsynced_names.pop(0)
+
+    def _sync_segment(self, segment: Segment) -> None:
+        if segment.is_dirty:
+            # Retention may remove it at any time; then there is nothing to keep.
+            with contextlib.suppress(FileNotFoundError):
+                segment.sync()
+        if segment in self._unsynced:
+            self._unsynced.remove(segment)
+
+    def _drop_unreadable(self) -> None:
+        while (
+            not self.is_replacing
+            and len(self.segments) > 1
+            and self.segments[0].next_offset <= self.start_offset
+            and self.segments[1].base_offset <= self.start_offset
+        ):
+            self._drop_first()
+
     def _drop_first(self) -> None:
         segment = self.segments.pop(0)
         segment.delete()
-        seal.remove(segment)
+        seal.remove(segment, self._disk)
         self.start_offset = max(self.start_offset, self.segments[0].base_offset)
 
     def _segment_index(self, offset: int) -> int:

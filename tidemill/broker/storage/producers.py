@@ -74,7 +74,7 @@ class ProducerStates:
         self._seen(header.producer_id, header.producer_epoch, now_ms).batches.append(
             AppendedBatch(
                 header.base_sequence,
-                _last_sequence(header),
+                header.last_sequence,
                 header.base_offset,
                 header.max_timestamp if header.is_log_append_time else -1,
             )
@@ -95,6 +95,14 @@ class ProducerStates:
         for producer_id in expired:
             if producer_id not in self.open:
                 del self._producers[producer_id]
+
+    def last_sequences(self) -> frozenset[tuple[int, int, int]]:
+        """(producer id, epoch, last sequence) of every producer known here."""
+        return frozenset(
+            (producer_id, state.epoch, state.batches[-1].last_sequence)
+            for producer_id, state in self._producers.items()
+            if state.batches
+        )
 
     def dump(self) -> list[list[Any]]:
         """All states as plain JSON values."""
@@ -129,7 +137,7 @@ class ProducerStates:
             yield [producer_id, state.epoch, state.seen_ms, batches, begun]
 
     def _repeated_or_next(self, producer: _Producer, header: BatchHeader) -> AppendedBatch | None:
-        first, last = header.base_sequence, _last_sequence(header)
+        first, last = header.base_sequence, header.last_sequence
         for batch in producer.batches:
             if (batch.first_sequence, batch.last_sequence) == (first, last):
                 return batch
@@ -140,7 +148,3 @@ class ProducerStates:
         if first != expected:
             raise RequestRefused(ErrorCode.out_of_order_sequence_number)
         return None
-
-
-def _last_sequence(header: BatchHeader) -> int:
-    return (header.base_sequence + header.last_offset_delta) & _SEQUENCE_MASK

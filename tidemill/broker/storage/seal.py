@@ -57,6 +57,31 @@ def restore(segment: Segment) -> ProducerStates | None:
 
     A seal of an earlier release knows less and is not taken either.
     """
+    seal = _read(segment)
+    if seal is None:
+        return None
+    segment.size, segment.next_offset = seal.size, seal.next_offset
+    segment.max_timestamp = seal.max_timestamp
+    segment.index.offsets = array("q", seal.offsets)
+    segment.index.positions = array("q", seal.positions)
+    segment.index.times_before = array("q", seal.times_before)
+    segment.is_dirty = False
+    segment.aborted = [AbortedTransaction(*row) for row in seal.aborted]
+    return ProducerStates.load(seal.producers)
+
+
+def producers_at_end(segment: Segment) -> ProducerStates | None:
+    """The producers' state that a segment's seal keeps; None without a sound seal."""
+    seal = _read(segment)
+    return None if seal is None else ProducerStates.load(seal.producers)
+
+
+def remove(segment: Segment, disk: Disk) -> None:
+    """Removes the seal of a segment that is going away."""
+    disk.remove(segment.path.with_suffix(SEAL_SUFFIX))
+
+
+def _read(segment: Segment) -> Seal | None:
     path = segment.path.with_suffix(SEAL_SUFFIX)
     try:
         checksum, _, body = path.read_bytes().partition(b"\n")
@@ -69,17 +94,4 @@ def restore(segment: Segment) -> ProducerStates | None:
     if len(values) != len(Seal.__slots__):
         return None
     seal = Seal(*values)
-    if seal.size != size:
-        return None
-    segment.size, segment.next_offset = seal.size, seal.next_offset
-    segment.max_timestamp = seal.max_timestamp
-    segment.index.offsets = array("q", seal.offsets)
-    segment.index.positions = array("q", seal.positions)
-    segment.index.times_before = array("q", seal.times_before)
-    segment.aborted = [AbortedTransaction(*row) for row in seal.aborted]
-    return ProducerStates.load(seal.producers)
-
-
-def remove(segment: Segment) -> None:
-    """Removes the seal of a segment that is going away."""
-    segment.path.with_suffix(SEAL_SUFFIX).unlink(missing_ok=True)
+    return seal if seal.size == size else None

@@ -36,7 +36,9 @@ class Segment:
         self.next_offset = base_offset
         self.max_timestamp = NO_TIMESTAMP
         self.created_ms = 0
-        self.is_dirty = False
+        # Unless a seal says otherwise: what an earlier process wrote may not be on disk either.
+        self.is_dirty = True
+        self._is_named = False
         self._disk = disk
         self._descriptor: int | None = None
 
@@ -47,11 +49,11 @@ class Segment:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         return self._descriptor
 
-    def create(self, now_ms: int) -> None:
-        """Makes the empty file; raises OSError."""
+    def create(self, now_ms: int, path: Path | None = None) -> None:
+        """Makes the empty file, for now at another path if one is given; raises OSError."""
         self.created_ms = now_ms
-        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._descriptor = os.open(self.path, flags, 0o600)
+        self._descriptor = self._disk.create(path or self.path)
+        self.is_dirty = True
 
     def append(self, header: BatchHeader, chunks: list[Buffer]) -> None:
         """Writes one stamped batch; on OSError the file is as it was before."""
@@ -138,16 +140,25 @@ class Segment:
             yield header
 
     def sync(self) -> None:
-        """Forces the file to disk; for a worker thread, so with a descriptor of its own."""
+        """Forces the file and its name to disk; for a worker thread. Raises OSError."""
         self.is_dirty = False
+        # The loop may close its descriptor at any time.
         descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         try:
             self._disk.sync(descriptor)
+            if not self._is_named:
+                self._disk.sync_directory(self.path.parent)
+                self._is_named = True
         except OSError:
             self.is_dirty = True
             raise
         finally:
             os.close(descriptor)
+
+    def sync_in_place(self) -> None:
+        """Forces the file to disk under whatever name it has; raises OSError."""
+        self._disk.sync(self.descriptor)
+        self.is_dirty = False
 
     def close(self) -> None:
         """Closes the file; the next use opens it again."""
@@ -158,7 +169,7 @@ class Segment:
     def delete(self) -> None:
         """Closes and removes the file."""
         self.close()
-        self.path.unlink(missing_ok=True)
+        self._disk.remove(self.path)
 
     def _set_aside(self, intact: int, end: int) -> Damage:
         header = BatchHeader.read(os.pread(self.descriptor, HEADER_SIZE, intact))

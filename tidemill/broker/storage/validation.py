@@ -3,6 +3,7 @@
 from kio.schema.errors import ErrorCode
 
 from tidemill.broker.errors import RequestRefused
+from tidemill.broker.storage import records
 from tidemill.broker.storage.batch import HEADER_SIZE, NO_PRODUCER, BatchHeader
 from tidemill.broker.storage.disk import Buffer
 
@@ -32,9 +33,22 @@ def checked_header(batch: Buffer | None, max_bytes: int) -> BatchHeader:
 
 
 def _check_counts(header: BatchHeader) -> None:
-    if not header.is_plausible():
+    if not (header.is_plausible() and header.is_whole):
         raise RequestRefused(ErrorCode.invalid_record, "record count and offsets disagree")
     if header.is_control:
         raise RequestRefused(ErrorCode.invalid_record, "markers are written by the broker alone")
     if header.producer_id != NO_PRODUCER and header.base_sequence < 0:
         raise RequestRefused(ErrorCode.invalid_record, "a producer id without a sequence")
+
+
+def check_keys(header: BatchHeader, batch: Buffer) -> None:
+    """RequestRefused with INVALID_RECORD if a record has no key; nothing for unreadable ones."""
+    body = records.plain_records(header, batch)
+    if body is None:
+        return
+    try:
+        has_keys = all(record.key is not None for record in records.views(header, body))
+    except IndexError:
+        raise RequestRefused(ErrorCode.corrupt_message, "records cannot be read") from None
+    if not has_keys:
+        raise RequestRefused(ErrorCode.invalid_record, "a compacted topic needs keys")
