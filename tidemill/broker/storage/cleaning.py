@@ -72,7 +72,7 @@ def read_keys(
     max_keys: int,
 ) -> KeyMap:
     """The keys of all records between two offsets, or as many as fit; raises OSError."""
-    keys = KeyMap(end, max_keys)
+    keys = KeyMap(start, end, max_keys)
     for segment in segments:
         if segment.next_offset <= start:
             continue

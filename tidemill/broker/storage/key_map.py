@@ -14,8 +14,9 @@ _DIGEST_BYTES = 16
 
 @dataclass(slots=True)
 class KeyMap:
-    """Keys by digest, at most `max_keys`; it speaks for offsets below `end` only."""
+    """Keys by digest, at most `max_keys`, of offsets from `start` up to and without `end`."""
 
+    start: int
     end: int
     max_keys: int
     _newest: dict[bytes, int] = field(default_factory=dict)
@@ -32,7 +33,7 @@ class KeyMap:
             offset = header.base_offset + record.offset_delta
             if offset >= self.end:
                 return False
-            if record.key is None:
+            if record.key is None or offset < self.start:
                 continue
             digest = _digest(record.key)
             if len(self._newest) >= self.max_keys and digest not in self._newest:
