@@ -74,6 +74,8 @@ def _bases_after(
             _log.error("records_behind_torn_tail_set_aside", segment=str(path))
         else:
             disk.remove(path)
+    # Were they back after the next power cut, they would lie behind other records.
+    disk.sync_directory(segment.path.parent)
     return []
 
 
