@@ -79,7 +79,13 @@ class Connection:
         api = Api(header.api_key)
         body = read_body(frame, header)
         request = Request(api, header.version, header.client_id, self._client_host, body)
-        values = await self._dispatcher.answer(request)
+        try:
+            values = await self._dispatcher.answer(request)
+        except ConnectionDropped as dropped:
+            if dropped.answer is not None:
+                whole = _encode(request, header, dropped.answer)
+                self._writer.write(whole[: len(whole) // 2])
+            raise
         return None if values is None else _encode(request, header, values)
 
     def _refuse_version(self, header: RequestHeader) -> bytes:

@@ -15,7 +15,11 @@ _log = structlog.get_logger(__name__)
 
 
 class ConnectionDropped(Exception):
-    """A fault says that this connection ends here."""
+    """A fault says that this connection ends here, after half of `answer` if there is one."""
+
+    def __init__(self, answer: Fields | None = None) -> None:
+        super().__init__()
+        self.answer = answer
 
 
 class Dispatcher:
@@ -36,15 +40,17 @@ class Dispatcher:
         return await self._handle_with(fault, request)
 
     async def _handle_with(self, fault: Fault, request: Request) -> Fields | None:
+        answer = await self._handle(request) if fault.is_applied else None
         if fault.delay_seconds:
             await asyncio.sleep(fault.delay_seconds)
         if fault.drop is Drop.BEFORE:
             raise ConnectionDropped
         if fault.error is not None:
             return ROUTES[request.api].refuse(request, fault.error)
-        answer = await self._handle(request)
-        if fault.drop is Drop.AFTER:
-            raise ConnectionDropped
+        if not fault.is_applied:
+            answer = await self._handle(request)
+        if fault.drop is not None:
+            raise ConnectionDropped(answer if fault.drop is Drop.HALFWAY else None)
         return answer
 
     async def _handle(self, request: Request) -> Fields | None:

@@ -11,23 +11,27 @@ from tidemill.broker.wire.versions import Api
 
 
 class Drop(Enum):
-    """When the connection is cut: before the request has any effect, or after all of it."""
+    """When the connection is cut: before the request has any effect, after all of it, or with
+    half of the answer written."""
 
     BEFORE = "before"
     AFTER = "after"
+    HALFWAY = "halfway"
 
 
 @dataclass(slots=True, kw_only=True)
 class Fault:
     """What to do to matching requests; `times` counts down, None means every one.
 
-    First the delay, then the drop or the error. An error is answered without any effect.
+    First the delay, then the drop or the error. An error is answered without any effect, unless
+    `is_applied`: then the request is done first, and delayed or refused afterwards.
     """
 
     api: Api
     error: ErrorCode | None = None
     delay_seconds: float = 0.0
     drop: Drop | None = None
+    is_applied: bool = False
     times: int | None = 1
     matches: Callable[[Request], bool] = field(default=lambda _: True)
     hits: int = 0

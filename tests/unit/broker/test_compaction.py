@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -177,6 +177,15 @@ def test_the_active_segment_and_open_transactions_are_left_alone(log: Log) -> No
     log.end(100, commits=True)
     log.compact()
     assert [row[0] for row in log.rows()] == [0, 1, 2], "the newer ones are in the active segment"
+
+
+def test_a_record_of_an_open_transaction_hides_nothing_yet(log: Log) -> None:
+    log.append((b"a", b"committed"))
+    log.append((b"a", b"open"), producer=100)
+    log.roll()
+    log.compact()
+    log.end(100, commits=False)
+    assert log.present() == log.expected() == {b"a": b"committed"}
 
 
 def test_an_aborted_record_hides_nothing_and_goes(log: Log) -> None:
@@ -414,9 +423,17 @@ def _history(log: Log) -> None:
     log.roll()
 
 
+def _history_of_equals(log: Log) -> None:
+    """What is left of two segments is as long as the first one was: its seal must not fit."""
+    for number in range(8):
+        log.append((b"a", b"%d" % number))
+        log.roll()
+
+
+@pytest.mark.parametrize("history", [_history, _history_of_equals])
 @pytest.mark.parametrize("cuts_power", [False, True], ids=["kill -9", "power cut"])
 def test_a_crash_at_every_step_leaves_the_old_segments_or_the_new_ones(
-    tmp_path: Path, cuts_power: bool
+    tmp_path: Path, cuts_power: bool, history: Callable[[Log], None]
 ) -> None:
     step, ended = 0, False
     while not ended:
@@ -424,9 +441,11 @@ def test_a_crash_at_every_step_leaves_the_old_segments_or_the_new_ones(
         root = tmp_path / str(step)
         disk = PowerCutDisk(root)
         log = Log(root / "p", disk=disk)
-        _history(log)
+        history(log)
         log.partition.seal_full_segments()
         log.partition.sync()
+        log.configs["segment.bytes"] = "1500"  # So that segments are put together.
+        log.reopen()
         disk.stop_after = disk.changes + step
         try:
             log.compact()

@@ -38,7 +38,7 @@ async def test_an_error_that_is_not_retriable_reaches_the_caller(
         assert (await producer.send_and_wait(topic, b"value")).offset == 0
 
 
-@pytest.mark.parametrize("drop", [Drop.BEFORE, Drop.AFTER])
+@pytest.mark.parametrize("drop", list(Drop))
 async def test_a_cut_connection_doubles_nothing_for_an_idempotent_producer(
     settings: BrokerSettings, clients: Any, drop: Drop
 ) -> None:
@@ -84,3 +84,21 @@ async def test_a_fault_can_be_taken_back(settings: BrokerSettings, clients: Any)
                 await asyncio.sleep(0.01)
         broker.faults.remove(fault)
         assert (await waiting).offset == 0
+
+
+async def test_a_request_that_was_done_can_be_answered_late_or_with_an_error(
+    settings: BrokerSettings, clients: Any
+) -> None:
+    async with EmbeddedBroker(settings) as broker, clients:
+        topic = await clients.topic(broker.bootstrap)
+        producer = await clients.producer(broker.bootstrap, enable_idempotence=True)
+        error = ErrorCode.not_enough_replicas_after_append
+        broker.faults.add(Fault(api=Api.PRODUCE, error=error, is_applied=True))
+        await producer.send_and_wait(topic, b"one")
+        late = Fault(api=Api.PRODUCE, delay_seconds=0.2, is_applied=True)
+        broker.faults.add(late)
+        sending = await producer.send(topic, b"two")
+        assert await clients.read_all(broker.bootstrap, topic) in ([b"one"], [b"one", b"two"])
+        await sending
+        assert await clients.read_all(broker.bootstrap, topic) == [b"one", b"two"]
+        assert late.hits == 1

@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from kio.schema.errors import ErrorCode
 
 from tidemill.broker.errors import RequestRefused
@@ -16,12 +16,15 @@ SESSION, REBALANCE = 10.0, 30.0
 CLIENTS = st.integers(0, 4)
 
 
+Identity = tuple[str, str | None, int]
+
+
 class Client:
     """A member as the protocol wants it: joins, syncs what it is given, joins again."""
 
     def __init__(self, number: int) -> None:
         self.name = f"client-{number}"
-        self.instance_id = f"instance-{number}" if number == 0 else None
+        self.instance_id = f"instance-{number}" if number < 2 else None
         self.member_id = ""
         self.generation = -1
         self.share: bytes | None = None
@@ -42,6 +45,9 @@ class GroupMachine(RuleBasedStateMachine):
         self.tickets: dict[object, Client] = {}
         self.highest_generation = 0
         self.shares: dict[int, dict[str, bytes]] = {}
+        # Whom a process was before it was started again: it may still be running somewhere.
+        self.zombies: list[Identity] = []
+        self.signs_of_life: dict[str, float] = {}
 
     def _new_group(self, delay: float) -> Group:
         return Group("g", initial_delay=delay, max_members=10, new_member_id=self._new_id)
@@ -53,6 +59,8 @@ class GroupMachine(RuleBasedStateMachine):
     def _settle(self) -> None:
         for ticket, answer in self.group.take_answers():
             client = self.tickets.pop(ticket)
+            if isinstance(answer, Joined) and answer.error is ErrorCode.none:
+                self._on_replaced(client, answer)
             if client.waits_for is not ticket:
                 continue
             client.waits_for = None
@@ -60,6 +68,13 @@ class GroupMachine(RuleBasedStateMachine):
                 self._on_joined(client, answer)
             else:
                 self._on_synced(client, answer)
+
+    def _on_replaced(self, client: Client, answer: Joined) -> None:
+        """Of a static client's former ids none counts any more."""
+        if client.instance_id is not None:
+            for member_id in [m for m in self.signs_of_life if m != answer.member_id]:
+                if member_id.startswith(client.instance_id):
+                    del self.signs_of_life[member_id]
 
     def _on_joined(self, client: Client, answer: Joined) -> None:
         client.joined = client.share = None
@@ -73,6 +88,8 @@ class GroupMachine(RuleBasedStateMachine):
 
     def _on_synced(self, client: Client, answer: Synced) -> None:
         if answer.error is ErrorCode.none:
+            assert self.group.state is GroupState.STABLE
+            assert client.generation == self.group.generation
             client.share = answer.assignment
             given = self.shares.setdefault(client.generation, {})
             assert given.get(client.member_id, answer.assignment) == answer.assignment
@@ -121,26 +138,100 @@ class GroupMachine(RuleBasedStateMachine):
     @rule(number=CLIENTS)
     def heartbeat(self, number: int) -> None:
         client = self.clients[number]
-        self._try(
-            self.group.heartbeat,
-            self.now,
-            client.member_id,
-            client.instance_id,
-            client.generation,
-        )
+        identity = client.member_id, client.instance_id, client.generation
+        expected = self._expected(identity)
+        if self.group.state is GroupState.PREPARING and expected is ErrorCode.none:
+            expected = ErrorCode.rebalance_in_progress
+        assert self._asked(self.group.heartbeat, identity) is expected
+        self._note_life(client, expected)
 
     @rule(number=CLIENTS)
     def commit(self, number: int) -> None:
         client = self.clients[number]
-        args = (self.now, client.member_id, client.instance_id, client.generation)
-        if self._try(self.group.check_commit, *args) and client.generation >= 0:
-            assert client.generation == self.group.generation
-            assert self.group.state is not GroupState.COMPLETING
+        identity = client.member_id, client.instance_id, client.generation
+        expected = self._expected(identity)
+        if self.group.state is GroupState.COMPLETING and expected is ErrorCode.none:
+            expected = ErrorCode.rebalance_in_progress
+        if not self.group.members and client.generation < 0:
+            expected = ErrorCode.none
+        assert self._asked(self.group.check_commit, identity) is expected
+        self._note_life(client, expected)
+
+    @rule(number=CLIENTS)
+    def start_again(self, number: int) -> None:
+        """The process is replaced by one that knows nothing; the old one may not be dead."""
+        client = self.clients[number]
+        if client.member_id:
+            self.zombies.append((client.member_id, client.instance_id, client.generation))
+        client.member_id, client.generation = "", -1
+        client.joined = client.share = client.waits_for = None
+
+    @precondition(lambda self: self.zombies)
+    @rule(data=st.data(), asks=st.sampled_from(["heartbeat", "check_commit"]))
+    def come_back_from_the_dead(self, data: st.DataObject, asks: str) -> None:
+        """A zombie is told what it is, unless nothing has happened since."""
+        identity = data.draw(st.sampled_from(self.zombies))
+        expected = self._expected(identity)
+        told = self._asked(getattr(self.group, asks), identity)
+        if expected is ErrorCode.none:
+            assert told in (ErrorCode.none, ErrorCode.rebalance_in_progress)
+        elif not (asks == "check_commit" and identity[2] < 0 and not self.group.members):
+            assert told is expected
+
+    @precondition(lambda self: self.zombies)
+    @rule(data=st.data())
+    def ask_for_a_share_from_the_dead(self, data: st.DataObject) -> None:
+        member_id, instance_id, generation = data.draw(st.sampled_from(self.zombies))
+        expected = self._expected((member_id, instance_id, generation))
+        if expected is ErrorCode.none:
+            return
+        attempt = SyncAttempt(
+            member_id=member_id,
+            instance_id=instance_id,
+            generation=generation,
+            assignments={member_id: b"stolen"},
+        )
+        self.group.sync(self.now, attempt, ticket := object())
+        ((answered, answer),) = self.group.take_answers()
+        assert (answered, answer.error) == (ticket, expected)
+
+    @rule(generation=st.sampled_from([-1, 0, 7]))
+    def commit_from_outside(self, generation: int) -> None:
+        """A client that is in no group may commit while the group has no members."""
+        told = self._asked(self.group.check_commit, ("", None, generation))
+        is_free = not self.group.members and generation < 0
+        assert told is (ErrorCode.none if is_free else ErrorCode.unknown_member_id)
+
+    def _expected(self, identity: "Identity") -> ErrorCode:
+        """What Kafka's protocol says to who is not, or no longer, a member of this generation."""
+        member_id, instance_id, generation = identity
+        for member in self.group.members.values():
+            if instance_id == member.instance_id is not None and member.member_id != member_id:
+                return ErrorCode.fenced_instance_id
+        if member_id not in self.group.members:
+            return ErrorCode.unknown_member_id
+        is_current = generation == self.group.generation
+        return ErrorCode.none if is_current else ErrorCode.illegal_generation
+
+    def _asked(self, call: Any, identity: "Identity") -> ErrorCode:
+        try:
+            call(self.now, *identity)
+        except RequestRefused as refused:
+            return refused.code
+        finally:
+            self._settle()
+        return ErrorCode.none
+
+    def _note_life(self, client: Client, told: ErrorCode) -> None:
+        is_stable = self.group.state is GroupState.STABLE and client.share is not None
+        if told is ErrorCode.none and is_stable and client.member_id in self.group.members:
+            self.signs_of_life[client.member_id] = self.now
 
     @rule(number=CLIENTS)
     def leave(self, number: int) -> None:
         client = self.clients[number]
         self._try(self.group.leave, self.now, client.member_id, client.instance_id)
+        self.signs_of_life.pop(client.member_id, None)
         client.member_id, client.joined, client.share = "", None, None
 
     @rule(seconds=st.sampled_from([0.1, 2.0, 5.0, 11.0, 31.0]))
@@ -152,9 +243,18 @@ class GroupMachine(RuleBasedStateMachine):
             self.group.tick(self.now)
             self._settle()
             deadline = self.group.next_deadline()
+            self._assert_alive()
         self.now = end
         self.group.tick(self.now)
         self._settle()
+        self._assert_alive()
+
+    def _assert_alive(self) -> None:
+        """Who gave a sign of life within its session is in the group, who did not is out."""
+        for member_id, seen in self.signs_of_life.items():
+            assert seen + SESSION <= self.now or member_id in self.group.members
+        for member in self.group.members.values():
+            assert member.is_waiting or member.expires_at > self.now
 
     @rule()
     def restart_the_broker(self) -> None:
@@ -217,4 +317,4 @@ class GroupMachine(RuleBasedStateMachine):
 
 
 TestGroupMachine = GroupMachine.TestCase
-TestGroupMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestGroupMachine.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)

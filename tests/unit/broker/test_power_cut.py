@@ -21,6 +21,7 @@ from tidemill.broker.groups.offsets import CommittedOffset
 from tidemill.broker.node import Node, open_node
 from tidemill.broker.settings import BrokerSettings, FsyncPolicy, GroupLimits
 from tidemill.broker.storage.batch import BatchHeader
+from tidemill.broker.storage.partition import AppendRules
 
 ALWAYS, INTERVAL, NEVER = FsyncPolicy.ALWAYS, FsyncPolicy.INTERVAL, FsyncPolicy.NEVER
 TOPIC, GROUP, MEMBER = "topic", "group", "member"
@@ -149,12 +150,12 @@ class World:
         self._abandon()
         self.open()
 
-    async def cut(self) -> None:
+    async def cut(self, keeps: Callable[[int], int] | None = None) -> None:
         """The power goes; the broker starts on what the disk kept."""
         self._abandon()
         self.life += 1
         self.root = self.folder / str(self.life)
-        self.disk.cut(self.root, lambda n: self.chance.randint(0, n))
+        self.disk.cut(self.root, keeps or (lambda n: self.chance.randint(0, n)))
         self.disk.close()
         self.disk = PowerCutDisk(self.root)
         self.open()
@@ -253,7 +254,7 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     steps=st.lists(STEPS, min_size=5, max_size=40),
     policy=st.sampled_from(FsyncPolicy),
@@ -274,13 +275,61 @@ def test_a_cut_takes_no_more_than_the_policy_says(
     asyncio.run(run())
 
 
-async def test_acknowledged_by_one_sync_means_on_disk_for_all_that_waited(tmp_path: Path) -> None:
-    """Records that arrive together share a sync: none may be answered before it is through."""
-    chance = random.Random(1)
-    world = World(tmp_path, ALWAYS, chance)
+def nothing_unsynced(_: int) -> int:
+    """The worst cut there is."""
+    return 0
+
+
+@pytest.fixture(params=list(FsyncPolicy))
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+    return World(tmp_path, request.param, random.Random(1))
+
+
+async def test_no_producer_id_comes_again_even_after_the_worst_cut(world: World) -> None:
+    for _ in range(3):
+        await world.allocate()
+        await world.cut(nothing_unsynced)
+    await world.allocate()
+    assert len(world.producer_ids) == 4
+    world.close()
+
+
+@pytest.mark.parametrize("world", [INTERVAL], indirect=True)
+async def test_what_a_killed_broker_wrote_is_synced_by_the_next_one(world: World) -> None:
+    await world.produce(10)
+    await world.commit()
+    await world.kill()
+    await world.tick()
+    assert (world.promised.end, world.promised.committed) == (1, 1)
+    await world.cut(nothing_unsynced)
+    world.close()
+
+
+@pytest.mark.parametrize("world", [ALWAYS], indirect=True)
+async def test_a_repeated_batch_is_acknowledged_once_it_is_on_disk(world: World) -> None:
+    await world.produce(10)
+    value = world.written[1] = b"written, not synced"
+    partition, rules = world.node.topics.partition(TOPIC, 0), _rules(world)
+    partition.append(_batch(1, value), rules, 1)
+    await world.kill()
+    partition = world.node.topics.partition(TOPIC, 0)
+    assert partition.append(_batch(1, value), rules, 1).base_offset == 1
+    await world.node.durability.confirm(partition)
+    world.promised = replace(world.promised, end=2)
+    await world.cut(nothing_unsynced)
+    world.close()
+
+
+def _rules(world: World) -> AppendRules:
+    return world.node.topics.get(TOPIC).configs.append_rules
+
+
+@pytest.mark.parametrize("world", [ALWAYS], indirect=True)
+@pytest.mark.parametrize("size", [1, 400], ids=["one segment", "a segment each"])
+async def test_records_that_share_a_sync_all_wait_for_it(world: World, size: int) -> None:
     await world.produce(1)
     partition = world.node.topics.partition(TOPIC, 0)
-    rules = world.node.topics.get(TOPIC).configs.append_rules
+    rules = _rules(world)
     slow = asyncio.Event()
     loop, sync = asyncio.get_running_loop(), world.disk.sync
 
@@ -290,16 +339,16 @@ async def test_acknowledged_by_one_sync_means_on_disk_for_all_that_waited(tmp_pa
 
     world.disk.sync = sync_late  # type: ignore[method-assign]
     for sequence in (1, 2, 3, 4):
-        partition.append(_batch(sequence, b"x" * 400), rules, 1)
+        partition.append(_batch(sequence, b"x" * size), rules, 1)
     answers = [asyncio.create_task(world.node.durability.confirm(partition)) for _ in range(4)]
     await asyncio.sleep(0.05)
     assert not any(answer.done() for answer in answers), "nothing is on disk yet"
     slow.set()
     await asyncio.gather(*answers)
     world.disk.sync = sync  # type: ignore[method-assign]
-    world.written |= dict.fromkeys(range(1, 5), b"x" * 400)
+    world.written |= dict.fromkeys(range(1, 5), b"x" * size)
     world.promised = replace(world.promised, end=5)
-    await world.cut()
+    await world.cut(nothing_unsynced)
     world.close()
 
 
