@@ -17,6 +17,7 @@ import aiokafka
 import aiokafka.admin.client
 import aiosqlite
 import anyio.to_thread
+import faststream._internal.broker.registrator as registrator
 import tritonclient.grpc.aio as triton
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import TracerProvider
@@ -34,6 +35,13 @@ from tests.simulation.loop import SimulatedLoop
 from tidemill.telemetry import Telemetry
 from tidemill.telemetry.catalogue import METRICS
 from tidemill.telemetry.telemetry import create_instruments
+
+
+class InOrder(dict[Any, None]):
+    """Stands for a WeakSet, whose order depends on addresses in memory."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
 
 
 class Clock:
@@ -119,6 +127,7 @@ def outside_world(loop: SimulatedLoop, seed: object) -> Iterator[None]:
         (runtime, "Channels", rpc.Channels),
         (ids, "time", SimpleNamespace(time_ns=lambda: int(loop.wall() * 1e9))),
         (ids, "secrets", SimpleNamespace(token_hex=lambda n: entropy.randbytes(n).hex())),
+        (registrator, "WeakSet", InOrder),
         (anyio.to_thread, "run_sync", in_no_thread),
         (_concurrency_shim, "_AsyncIoGreenlet", counted_greenlets(loop)),
         (os, "urandom", bytes_of(entropy)),

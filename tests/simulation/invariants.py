@@ -167,6 +167,14 @@ class Log:
     def of(self, topic: Topic[Any]) -> Iterator[Event]:
         return self.events(topic.name)
 
+    def first(self, topic: Topic[Any]) -> Iterator[Event]:
+        """Each event where it lies first; what comes again under its id is a repetition."""
+        seen: set[tuple[str, str]] = set()
+        for event in self.of(topic):
+            if (event.tenant, event.event_id) not in seen:
+                seen.add((event.tenant, event.event_id))
+                yield event
+
     @cached_property
     def letters(self) -> list[Event]:
         names = [name for name in self.topics if name.endswith(".dlq")]

@@ -146,6 +146,7 @@ class Consumer:
         await asked(self._broker)
         self._positions = {place: group.committed.get(place, 0) for place in places}
         self._assigned.set()
+        self._broker.announce()
         if self._listener is not None:
             await self._listener.on_partitions_assigned(set(places))
 
