@@ -39,6 +39,7 @@ REST_SECONDS = 1_200.0
 
 async def story(world: World) -> list[str]:
     load = Load(world)
+    world.rebuildable = ("embedder",)
     return await invariants.under_trouble(world, load.run, load.watch, load.check)
 
 
@@ -69,7 +70,11 @@ class Load:
         tenant = self._random.choice(TENANTS)
         document = f"doc-{self._random.randrange(2)}"
         text = f"# Guide {self._random.randrange(3)}\n\nThe answer is here.\n"
-        match self._random.randrange(10):
+        match self._random.randrange(11):
+            case 10:
+                # The key names another document than the message: no try can heal that.
+                message = submission("another", text)
+                await self._sender.produce(topics.DOCUMENTS_SUBMITTED, tenant, document, message)
             case 0 | 1 | 2 | 3:
                 await self._produce(tenant, document, text)
             case 4 | 5 | 6:
@@ -167,7 +172,7 @@ class Load:
                 broken.append("documents: the newest submission is not the one that stands")
             if indexed != (version if wanted else 0):
                 broken.append("documents: ingest does not know what is indexed")
-        made = read(self.world.rows("ingest"), "SELECT event_id FROM document_versions")
+        made = read(self.world.rows("ingest"), "SELECT tenant_id, event_id FROM document_versions")
         if len(made) != len(set(made)):
             broken.append("effects: one event made two versions")
         return broken
@@ -178,7 +183,7 @@ class Load:
         dead = {(e.tenant, e.aggregate) for e in log.dead("ingest")}
         for event in log.first(topics.DOCUMENTS_SUBMITTED):
             message = event.decoded(DocumentSubmitted)
-            if message is not None:
+            if message is not None and message.document_id == event.aggregate:
                 digest = content_hash(message.media_type, message.title, message.content)
                 newest(wanted, event, digest)
         for event in log.first(topics.DOCUMENTS_WITHDRAWN):

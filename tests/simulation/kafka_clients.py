@@ -31,8 +31,6 @@ from tests.simulation.process import WORLD, current
 HOP = 0.002
 """Seconds that a request to the broker takes on average."""
 AUTO_COMMIT_SECONDS = 5.0
-BATCH_RECORDS = 3
-"""Small, so that a batch that fails has a successor."""
 EXPIRY_SECONDS = 20.0
 
 
@@ -273,6 +271,8 @@ class Producer:
         self._senders: dict[TopicPartition, asyncio.Task[None]] = {}
         self._queues: dict[TopicPartition, deque[Batch]] = {}
         self._closed = False
+        # Small, so that a batch that fails has a successor; one is a record of many kilobytes.
+        self._room = running_loop().scheduling.choice((1, 1, 3))
 
     async def start(self) -> None:
         await asked(self._broker)
@@ -305,7 +305,7 @@ class Producer:
             batch = self._filling.get(place)
             if batch is None:
                 batch = self._open(place)
-            if len(batch.records) < BATCH_RECORDS:
+            if len(batch.records) < self._room:
                 future: asyncio.Future[Any] = loop.create_future()
                 batch.records.append((key, value, headers or (), loop.wall()))
                 batch.futures.append(future)

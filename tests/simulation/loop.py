@@ -172,7 +172,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 if not future.done():
                     future.set_result(result)
 
-        stalled = self.latency.random() < self.faults.stalled
+        # A pool of a store's own waits for that store; the common one computes.
+        stalled = executor is not None and self.latency.random() < self.faults.stalled
         delay = self.latency.expovariate(0.05 if stalled else 500.0)
         self.call_later(delay, work, context=WORLD.context())
         return future

@@ -48,8 +48,9 @@ class Nemesis:
             self._killing, self._freezing, self._rebalancing, self._broker_away, self._bad_disk,
             self._stores_away, self._lossy, self._restarting, self._twin, self._power_cut,
         ]  # fmt: skip
-        for kind in self._random.sample(kinds, self._random.randint(1, 4)):
-            for _ in range(self._random.randint(1, 3)):
+        chosen = self._random.sample(kinds, self._random.randint(1, 4))
+        for kind in [*chosen, self._random.choice((self._killing, self._held))]:
+            for _ in range(self._random.randint(1, 4)):
                 work = self._later(self._random.uniform(0, seconds * 0.8), kind)
                 self._works.append(self._world.loop.watch(asyncio.create_task(work)))
         await asyncio.sleep(seconds)
@@ -88,6 +89,29 @@ class Nemesis:
 
         self._set(spring)
 
+    async def _held(self) -> None:
+        """A part is away for long, and the process that waits for it with a record in hand is
+        killed, stopped or loses its partitions."""
+        world, service = self._world, self._service()
+        stores = {"embedder": "triton_up", "retriever": "milvus_up"}
+        if service in stores:
+            setattr(world.stores, stores[service], False)
+        else:
+            world.disk.failing[service] = ["disk I/O error"] * 10_000
+        await asyncio.sleep(self._random.uniform(5.0, 9.0))
+        fate = self._random.choice(("kill", "stop", "rebalance"))
+        if fate == "rebalance":
+            self._rebalance(service)
+            await asyncio.sleep(self._random.uniform(2.0, 5.0))
+        for replica in [r for r in world.replicas if r.service == service and r.process]:
+            if fate == "stop":
+                await world.stop(replica)
+            elif replica.process is not None:
+                world.kill(replica.process)
+        world.disk.failing.pop(service, None)
+        if service in stores:
+            setattr(world.stores, stores[service], True)
+
     async def _freezing(self) -> None:
         """Stopped for longer than its session lasts; then it goes on as if nothing was."""
         seconds = self._random.uniform(11.0, 25.0)
@@ -104,15 +128,17 @@ class Nemesis:
         process.paused = False
 
     async def _rebalancing(self) -> None:
-        broker = self._world.broker
-
         def spring(process: Process) -> bool:
-            for name, group in broker.groups.items():
-                if name.split(".")[1] == process.service and group.members:
-                    broker.rebalance(group)
+            self._rebalance(process.service)
             return False
 
         self._set(spring)
+
+    def _rebalance(self, service: str) -> None:
+        broker = self._world.broker
+        for name, group in broker.groups.items():
+            if name.split(".")[1] == service and group.members:
+                broker.rebalance(group)
 
     async def _broker_away(self) -> None:
         self._world.broker.up = False

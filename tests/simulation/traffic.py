@@ -1,6 +1,7 @@
 """Producers outside the mesh: they repeat what they are not sure of, and some send rubbish."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
@@ -19,12 +20,16 @@ class Sender:
     world: World
     random: Random
     promised: list[tuple[str, str]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
 
     async def produce(
         self, topic: Topic[M], tenant: str, aggregate: str, message: Message, event_id: str = ""
     ) -> None:
         """Once, or more often under the same id, as a producer does that hears no answer."""
-        event_id = event_id or f"e-{self.random.randrange(10**9)}"
+        if not event_id:
+            # Producers of two tenants know nothing of each other: their ids are the same.
+            self.counts[tenant] += 1
+            event_id = f"e-{self.counts[tenant]}"
         value = message.SerializeToString(deterministic=True)
         copies = 1 + (self.random.random() < 0.3) + (self.random.random() < 0.1)
         for _ in range(copies):

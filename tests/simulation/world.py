@@ -70,8 +70,8 @@ class World:
         self.clock = Clock(loop)
         self.identity = Identity(make_key(home), "user", self.clock)
         self.replicas = [Replica(name, 0) for name in names]
-        # Tables whose rows move by themselves, which a replay may find elsewhere.
-        self.moving: tuple[str, ...] = ()
+        # Services whose rows may be lost and come again from the log.
+        self.rebuildable: tuple[str, ...] = ()
         self.wants_replay = Random(f"{seed}/replay").random() < REPLAY_SHARE
         self._random = Random(f"{seed}/supervisor")
         self._started = 0

@@ -1,0 +1,1 @@
+"""Mistakes that projects of this kind make, each planted into the real code for one run."""

@@ -1,0 +1,212 @@
+"""Wrong variants of the bus: each is (where, name, what makes the wrong one of the right one)."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka import ConsumerRebalanceListener
+from faststream import AckPolicy
+from sqlalchemy import delete, event
+
+from tidemill.bus import consumer as consumers
+from tidemill.bus import inbox, kafka
+from tidemill.bus.consumer import Consumer, Held
+from tidemill.bus.delivery import AlreadyApplied, Delivery
+from tidemill.bus.outbox import Relay, is_confirmed
+from tidemill.bus.parking import dead_letter
+from tidemill.bus.policy import Kind, RetryPolicy
+from tidemill.bus.tables import OutboxRow
+from tidemill.bus.unit import Unit
+from tidemill.db import engine
+from tidemill.faults import Fault, Reason
+from tidemill.ids import new_id
+
+Place = tuple[Any, str, Callable[[Any], Any]]
+
+ACK_FIRST: Place = (kafka, "AckPolicy", lambda _: SimpleNamespace(ACK=AckPolicy.ACK_FIRST))
+"""FastStream's own default."""
+
+
+def acknowledging_held(right: Any) -> Any:
+    """A delivery that could not be finished ends without an error, and is committed."""
+
+    def delivery_function(consumer: Any, on_flood: Any) -> Any:
+        async def deliver(message: Any) -> None:
+            try:
+                await consumer.take(kafka.record_of(message.raw_message))
+            except Held:
+                return
+
+        return deliver
+
+    return delivery_function
+
+
+ACK_HELD: Place = (kafka, "delivery_function", acknowledging_held)
+
+
+class CommitOnRevoke(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Commit what we have before the partitions go, they say; the record in hand is among it."""
+
+    subscriber: Any = None
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        await self.subscriber.consumer.commit()
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        """Nothing to do."""
+
+
+def committing_on_revoke(right: Any) -> Any:
+    def subscribe(broker: Any, *args: Any) -> Any:
+        listener, plain = CommitOnRevoke(), broker.subscriber
+        proxy = SimpleNamespace(
+            subscriber=lambda *a, **options: plain(*a, **options, listener=listener)
+        )
+        listener.subscriber = right(proxy, *args)
+        return listener.subscriber
+
+    return subscribe
+
+
+OFFSET_IN_HAND: Place = (kafka, "subscribe", committing_on_revoke)
+
+
+def inbox_first(right: Any) -> Any:
+    @asynccontextmanager
+    async def apply(self: Delivery) -> AsyncIterator[Unit]:
+        async with self.database.transaction() as session:
+            row = await inbox.find(session, self.claim)
+            if inbox.is_done(row, self.claim):
+                raise AlreadyApplied
+            await inbox.mark(session, self.claim, inbox.APPLIED, self.clock.now(), row=row)
+        async with self.database.transaction() as session:
+            yield self._unit(session)
+        self.applied = True
+
+    return apply
+
+
+INBOX_FIRST: Place = (Delivery, "apply", inbox_first)
+
+
+def outbox_apart(right: Any) -> Any:
+    @asynccontextmanager
+    async def apply(self: Delivery) -> AsyncIterator[Unit]:
+        async with right(self) as unit:
+            yield unit
+            rows = [row for row in unit.session.new if isinstance(row, OutboxRow)]
+            for row in rows:
+                unit.session.expunge(row)
+        async with self.database.transaction() as session:
+            session.add_all(rows)
+
+    return apply
+
+
+OUTBOX_APART: Place = (Delivery, "apply", outbox_apart)
+
+
+def deleted_first(right: Any) -> Any:
+    async def move_batch(self: Relay) -> int:
+        rows = await self._oldest()
+        async with self._database.transaction() as session:
+            done = OutboxRow.position.in_([row.position for row in rows])
+            await session.execute(delete(OutboxRow).where(done))
+        return len(await self._publish(rows))
+
+    return move_batch
+
+
+DELETED_FIRST: Place = (Relay, "move_batch", deleted_first)
+
+
+def relay_skips(right: Any) -> Any:
+    """Each row is confirmed by itself; one that fails is left for later, and the next goes on."""
+
+    async def publish(self: Relay, rows: Any) -> list[OutboxRow]:
+        sent = []
+        for row in rows:
+            try:
+                future = await self._enqueue(row)
+                await future
+            except Exception:  # noqa: S112 - that is the bug
+                continue
+            if is_confirmed(future):
+                sent.append(row)
+        return sent
+
+    return publish
+
+
+RELAY_SKIPS: Place = (Relay, "_publish", relay_skips)
+RANDOM_IDS: Place = (Unit, "_next_id", lambda _: lambda self, topic, key: new_id("evt"))
+
+
+def without_tenant(right: Any) -> Any:
+    class Claim(right):  # type: ignore[misc]
+        def __init__(self, consumer: str, tenant_id: str, event_id: str, replay: int) -> None:
+            super().__init__(consumer, "", event_id, replay)
+
+    return Claim
+
+
+NO_TENANT: Place = (inbox, "Claim", without_tenant)
+
+
+def letter_apart(right: Any) -> Any:
+    async def park(
+        self: Consumer[Any], record: Any, claim: Any, fault: Fault, traceparent: str
+    ) -> None:
+        async with self.database.transaction() as session:
+            row = await inbox.find(session, claim)
+            await inbox.mark(session, claim, inbox.DEAD, self.clock.now(), row=row)
+        async with self.database.transaction() as session:
+            session.add(dead_letter(record, self.name, fault, traceparent))
+
+    return park
+
+
+LETTER_APART: Place = (Consumer, "_park", letter_apart)
+INBOX_IGNORED: Place = (inbox, "is_done", lambda _: lambda row, claim: False)
+
+
+def endless(right: Any) -> Any:
+    def again(self: RetryPolicy, failure: Any, own: int, elapsed: float) -> bool:
+        return failure.kind in (Kind.OWN, Kind.FINAL, Kind.DEPENDENCY)
+
+    return again
+
+
+ENDLESS: Place = (RetryPolicy, "again", endless)
+
+
+def swallowed(right: Any) -> Any:
+    """A disk that complains is logged, and the delivery counts as done."""
+
+    async def attempt(handler: Any, message: Any, delivery: Any, timeout: float) -> Any:
+        failure = await right(handler, message, delivery, timeout)
+        storage = (Reason.STORAGE_FULL, Reason.DEPENDENCY_UNAVAILABLE)
+        return None if failure is not None and failure.fault.reason in storage else failure
+
+    return attempt
+
+
+SWALLOWED: Place = (consumers, "attempt", swallowed)
+
+
+def unflushed(right: Any) -> Any:
+    def tune(made: Any) -> None:
+        right(made)
+
+        @event.listens_for(made.sync_engine, "connect")
+        def hurry(connection: Any, record: Any) -> None:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA synchronous=OFF")
+            cursor.close()
+
+    return tune
+
+
+UNFLUSHED: Place = (engine, "tune_sqlite", unflushed)
