@@ -16,6 +16,7 @@ from tests.simulation.process import current
 LOCK_SECONDS = 10.0
 """The busy timeout that the code asks SQLite for; here it passes in virtual time."""
 RETRY_SECONDS = 0.05
+SETTLING = ("INSERT INTO inbox", "UPDATE inbox")
 
 
 @dataclass
@@ -98,6 +99,8 @@ class Connection:
         self._conn: Any = None
         self._tx = Calls()
         self._process = current()
+        # Whether the open transaction wrote down that an event is done.
+        self.settles = False
         # SQLAlchemy makes aiosqlite's thread a daemon.
         self._thread = self
 
@@ -136,16 +139,18 @@ class Connection:
             return
         loop = running_loop()
         await self.step()
-        await loop.point("before commit")
+        settles, self.settles = self.settles, False
+        await loop.point("before settling" if settles else "before commit")
         self._disk.complain(self._process.service)
         self._conn.commit()
         self._file.committed(self._conn)
         loop.trace("commit", self._path.parent.name)
-        await loop.point("after commit")
+        await loop.point("after settling" if settles else "after commit")
         await self.step()
 
     async def rollback(self) -> None:
         await asyncio.sleep(0)
+        self.settles = False
         if self._conn is not None:
             self._conn.rollback()
 
@@ -203,6 +208,7 @@ class Cursor:
 
     async def execute(self, operation: str, parameters: Any = ()) -> "Cursor":
         assert self._cursor
+        self._connection.settles |= operation.startswith(SETTLING)
         if operation.startswith("PRAGMA busy_timeout"):
             return self
         if operation.startswith(("INSERT", "UPDATE", "DELETE")):

@@ -8,7 +8,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from random import Random
 
-
 from services.ingest.domain.submissions import content_hash
 from tests.simulation import invariants
 from tests.simulation.ledgers import read
@@ -70,7 +69,11 @@ class Load:
         tenant = self._random.choice(TENANTS)
         document = f"doc-{self._random.randrange(2)}"
         text = f"# Guide {self._random.randrange(3)}\n\nThe answer is here.\n"
-        match self._random.randrange(11):
+        match self._random.randrange(13):
+            case 11 | 12:
+                # Edited in quick succession: its events lie side by side in the outbox.
+                for number in range(3):
+                    await self._produce(tenant, document, f"{text}Edit {number}.\n")
             case 10:
                 # The key names another document than the message: no try can heal that.
                 message = submission("another", text)
@@ -249,7 +252,7 @@ class Load:
             keys = {chunk: key for chunk, (key, _) in held.items()}
             if name and rows.items() - keys.items():
                 broken.append("index: a chunk of the rows has no vector")
-            # Of a version that was overtaken while it was staged they stay for a quarter of an hour.
+            # Those of a version that was overtaken while staged stay for a quarter of an hour.
             query = "SELECT version_key FROM versions WHERE tenant_id = ?"
             known = {key for (key,) in read(path, query, tenant)}
             if name and set(keys.values()) - known:
@@ -280,8 +283,5 @@ def unordered(effects: dict[tuple[str, str, int], dict[str, int]]) -> bool:
     for (tenant, document, version), ids in effects.items():
         first[tenant, document].append((min(ids.values()), version))
     return any(
-        [v for _, v in sorted(places)] != sorted(v for _, v in places)
-        for places in first.values()
+        [v for _, v in sorted(places)] != sorted(v for _, v in places) for places in first.values()
     )
-
-

@@ -347,7 +347,7 @@ class Producer:
         if loop.latency.random() < loop.faults.expired:
             await asyncio.sleep(EXPIRY_SECONDS * loop.latency.random())
             return LeaderNotAvailableError()
-        while not self._broker.up:
+        while not self._broker.up:  # noqa: ASYNC110 - as aiokafka does
             await asyncio.sleep(0.2)
         return None
 
@@ -358,9 +358,7 @@ class Producer:
             arrival: asyncio.Future[bool] = loop.create_future()
             # What is on the wire arrives even when its sender is killed.
             delay = loop.latency.expovariate(1 / HOP)
-            loop.call_later(
-                delay, self._arrive, batch, sequence, arrival, context=WORLD.context()
-            )
+            loop.call_later(delay, self._arrive, batch, sequence, arrival, context=WORLD.context())
             heard = await arrival
             if heard and loop.latency.random() >= loop.faults.lost_reply:
                 await loop.point("published")

@@ -143,9 +143,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """A killed process never runs again, not even its finally blocks."""
         process.die()
         self.graveyard.extend(self._queues.pop(process, ()))
-        self.graveyard.extend(
-            t for t in self._ready if t._context.get(CURRENT, WORLD) is process
-        )
+        self.graveyard.extend(t for t in self._ready if t._context.get(CURRENT, WORLD) is process)
 
     # --- what a loop without sockets and threads must answer
 

@@ -8,7 +8,10 @@ from random import Random
 from tests.simulation.process import Process
 from tests.simulation.world import World
 
-POINTS = ("take", "before commit", "after commit", "before offset", "published")
+POINTS = (
+    "take", "before settling", "after settling", "before commit", "after commit",
+    "before offset", "published",
+)  # fmt: skip
 DISK_WORDS = ("disk I/O error", "database or disk is full", "database is locked")
 
 
@@ -47,6 +50,7 @@ class Nemesis:
         kinds = [
             self._killing, self._freezing, self._rebalancing, self._broker_away, self._bad_disk,
             self._stores_away, self._lossy, self._restarting, self._twin, self._power_cut,
+            self._leaderless,
         ]  # fmt: skip
         chosen = self._random.sample(kinds, self._random.randint(1, 4))
         for kind in [*chosen, self._random.choice((self._killing, self._held))]:
@@ -158,8 +162,14 @@ class Nemesis:
         setattr(stores, name, True)
 
     async def _lossy(self) -> None:
-        name = self._random.choice(("lost_reply", "refused", "stalled", "expired"))
+        name = self._random.choice(("lost_reply", "refused", "stalled"))
         setattr(self._world.loop.faults, name, self._random.uniform(0.05, 0.3))
+
+    async def _leaderless(self) -> None:
+        """Partitions without a leader now and then: producers give up what they could not send."""
+        self._world.loop.faults.expired = self._random.uniform(0.2, 0.6)
+        await asyncio.sleep(self._random.uniform(5.0, 15.0))
+        self._world.loop.faults.expired = 0.0
 
     async def _restarting(self) -> None:
         await self._world.stop(self._random.choice(self._world.replicas))

@@ -51,7 +51,9 @@ def play(story: str, seed: int, bug: Bug | None = None, *, keep_lines: bool = Fa
 
 def caught(bug: Bug, seed: int) -> tuple[str, ...]:
     """The invariants meant for this bug that broke under this seed."""
-    return tuple(words for words in play(bug.story, seed, bug).broken if words.startswith(bug.words))
+    return tuple(
+        words for words in play(bug.story, seed, bug).broken if words.startswith(bug.words)
+    )
 
 
 def first_seed(bug: Bug, seeds: Iterable[int]) -> int | None:
@@ -98,9 +100,7 @@ def timed(seconds: float) -> Iterator[bool]:
         yield True
 
 
-def explore(
-    *, seeds: int = 0, seconds: float = 0.0, first: int = 1, search: int = 0
-) -> Report:
+def explore(*, seeds: int = 0, seconds: float = 0.0, first: int = 1, search: int = 0) -> Report:
     """The whole examination: `seeds` of each story, or as many as fit into `seconds`; then every
     planted bug under its known seed, or under the first `search` seeds. `make faults` calls it."""
     began = time.process_time()
@@ -108,7 +108,9 @@ def explore(
     played = list(clean(list(STORIES), first, until))
     failures = tuple(each for each in played if isinstance(each, Failure))
     missed = tuple(
-        bug.name for bug in BUGS if not first_seed(bug, range(1, search + 1) if search else [bug.seed])
+        bug.name
+        for bug in BUGS
+        if not first_seed(bug, range(1, search + 1) if search else [bug.seed])
     )
     spent = time.process_time() - began
     found = len(BUGS) - len(missed)

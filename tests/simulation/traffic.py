@@ -52,7 +52,7 @@ class Sender:
         extra: dict[str, str],
     ) -> None:
         broker = self.world.broker
-        while not broker.up:
+        while not broker.up:  # noqa: ASYNC110 - a producer asks again
             await asyncio.sleep(0.2)
         # The broker's stamp has milliseconds: two events of one moment would have no order.
         await asyncio.sleep(0.002)

@@ -27,6 +27,7 @@ from tidemill.settings import MeshSettings
 from tidemill.topics import CATALOGUE
 
 STOP_SECONDS = 60.0
+LETTERS_SHARE = 0.3
 REPLAY_SHARE = 0.3
 """Of the seeds: reading everything again doubles the work."""
 ENVIRONMENT = {
@@ -72,6 +73,7 @@ class World:
         self.replicas = [Replica(name, 0) for name in names]
         # Services whose rows may be lost and come again from the log.
         self.rebuildable: tuple[str, ...] = ()
+        self.wants_letters = Random(f"{seed}/letters").random() < LETTERS_SHARE
         self.wants_replay = Random(f"{seed}/replay").random() < REPLAY_SHARE
         self._random = Random(f"{seed}/supervisor")
         self._started = 0
@@ -108,7 +110,7 @@ class World:
             replica.process = process
             replica.task = self.loop.start(self._serve(replica), process)
             self.loop.trace("start", process.name)
-            while process.alive and not replica.task.done():
+            while process.alive and not replica.task.done():  # noqa: ASYNC110 - it polls
                 await asyncio.sleep(0.5)
             if replica.task.done() and process.alive:
                 if (error := replica.task.exception()) is not None:
@@ -228,5 +230,3 @@ def environment() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-

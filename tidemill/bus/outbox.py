@@ -111,15 +111,19 @@ class Relay:
             return (await session.scalars(rows.order_by(OutboxRow.position))).all()
 
     async def _publish(self, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
-        """Those that the broker has. Enqueued one after the other: sends that wait for room in a
-        full batch side by side may overtake each other, and a key's events must not."""
+        """Those that the broker has. Enqueued one after the other: sends that wait side by side for
+        room in a full batch may overtake each other, and a key's events must not."""
         futures: list[tuple[OutboxRow, asyncio.Future[object]]] = []
+        latest: dict[tuple[str, bytes], asyncio.Future[object]] = {}
         failed: set[str] = set()
         for row in rows:
-            if row.topic in failed:
+            earlier = latest.get((row.topic, row.key))
+            if row.topic in failed or not await has_arrived(earlier):
+                failed.add(row.topic)
                 continue
             try:
-                futures.append((row, await self._enqueue(row)))
+                latest[row.topic, row.key] = await self._enqueue(row)
+                futures.append((row, latest[row.topic, row.key]))
             except Fault:
                 failed.add(row.topic)
         if futures:
@@ -130,6 +134,15 @@ class Relay:
         """Events that wait."""
         async with self._database.session() as session:
             return (await session.scalars(select(func.count()).select_from(OutboxRow))).one()
+
+
+async def has_arrived(earlier: "asyncio.Future[object] | None") -> bool:
+    """Waits for the earlier event of a key. The producer gives up a batch that it could not send in
+    time and goes on with the next, so two events of a key must not be with it at once."""
+    if earlier is None:
+        return True
+    await asyncio.wait([earlier], timeout=CONFIRM_SECONDS)
+    return is_confirmed(earlier)
 
 
 def is_confirmed(future: "asyncio.Future[object]") -> bool:

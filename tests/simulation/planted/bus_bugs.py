@@ -1,5 +1,6 @@
 """Wrong variants of the bus: each is (where, name, what makes the wrong one of the right one)."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from tidemill.bus import consumer as consumers
 from tidemill.bus import inbox, kafka
 from tidemill.bus.consumer import Consumer, Held
 from tidemill.bus.delivery import AlreadyApplied, Delivery
-from tidemill.bus.outbox import Relay, is_confirmed
+from tidemill.bus.outbox import CONFIRM_SECONDS, Relay, is_confirmed
 from tidemill.bus.parking import dead_letter
 from tidemill.bus.policy import Kind, RetryPolicy
 from tidemill.bus.tables import OutboxRow
@@ -140,6 +141,26 @@ def relay_skips(right: Any) -> Any:
     return publish
 
 
+def side_by_side(right: Any) -> Any:
+    """Events of one key are with the producer at once; it may give up the first of them."""
+
+    async def publish(self: Relay, rows: Any) -> list[OutboxRow]:
+        futures, failed = [], set()
+        for row in rows:
+            if row.topic in failed:
+                continue
+            try:
+                futures.append((row, await self._enqueue(row)))
+            except Fault:
+                failed.add(row.topic)
+        if futures:
+            await asyncio.wait([future for _, future in futures], timeout=CONFIRM_SECONDS)
+        return [row for row, future in futures if is_confirmed(future)]
+
+    return publish
+
+
+SIDE_BY_SIDE: Place = (Relay, "_publish", side_by_side)
 RELAY_SKIPS: Place = (Relay, "_publish", relay_skips)
 RANDOM_IDS: Place = (Unit, "_next_id", lambda _: lambda self, topic, key: new_id("evt"))
 

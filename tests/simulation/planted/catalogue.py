@@ -49,6 +49,7 @@ BUGS: tuple[Bug, ...] = (
     bug("outbox deleted before it is published", "documents",
         ("effects:", "index:", "documents:", "lost:", "dead letters:"), bus_bugs.DELETED_FIRST, 1),
     bug("relay goes on after a failure", "documents", ("order:",), bus_bugs.RELAY_SKIPS, 1),
+    bug("two events of a key under way", "documents", ("order:",), bus_bugs.SIDE_BY_SIDE, 1),
     bug("random event ids", "documents", ("replay:",), bus_bugs.RANDOM_IDS, 1),
     bug("ids without their tenant", "feedback",
         ("lost:", "counts:", "examples:", "releases:", "dead letters:"), bus_bugs.NO_TENANT, 1),

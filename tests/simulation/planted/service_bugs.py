@@ -16,7 +16,6 @@ from services.trainer.handlers import feedback as trainer_feedback
 from tests.simulation.planted.bus_bugs import Place
 
 
-
 def flip_first(right: Any) -> Any:
     """The version comes into force, then its vectors are written."""
 
@@ -45,9 +44,7 @@ def deleted_early(right: Any) -> Any:
 
     async def take_embedded(parts: Any, message: Any, delivery: Any) -> None:
         async with parts.bus.database.session() as session:
-            old = await indexing.version_in_force(
-                session, delivery.tenant_id, message.document_id
-            )
+            old = await indexing.version_in_force(session, delivery.tenant_id, message.document_id)
             index = await indexing.find_index(session, delivery.tenant_id)
         if old is not None and index is not None and old.version < message.version:
             await parts.vectors.delete_versions(index.collection, [old.version_key])
@@ -99,9 +96,7 @@ def early_feedback(right: Any) -> Any:
 
     async def record_feedback(feedback: Any, delivery: Any, meter: Any) -> None:
         async with delivery.database.session() as session:
-            answer = await signals_store.answer_row(
-                session, delivery.tenant_id, feedback.answer_id
-            )
+            answer = await signals_store.answer_row(session, delivery.tenant_id, feedback.answer_id)
         if answer is not None:
             await right(feedback, delivery, meter)
 

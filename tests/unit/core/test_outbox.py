@@ -75,6 +75,26 @@ async def test_a_row_without_the_brokers_word_stays(rows: Database) -> None:
     assert await relay.depth() == 1
 
 
+async def test_an_event_never_overtakes_an_earlier_one_of_its_key(rows: Database) -> None:
+    """A producer gives up a batch that found no leader, and sends the next one when there is."""
+    await queue(rows, "a", "a", "b")
+    broker = Broker()
+
+    async def enqueue(row: OutboxRow) -> "asyncio.Future[object]":
+        future = await broker.enqueue(row)
+        if row.position != 1:
+            return future
+        lost = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(0.02, lost.set_exception, ConnectionError("lost"))
+        return lost
+
+    relay = Relay(rows, enqueue)
+    with pytest.raises(Fault):
+        await relay.move_batch()
+    assert broker.taken == [1, 3]
+    assert await relay.depth() == 2
+
+
 async def test_a_batch_is_bounded_by_count_and_by_bytes(
     rows: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
