@@ -71,6 +71,9 @@ RELEASES_CHANGED = Topic("releases.changed.v1", events.ReleaseChanged, "evaluato
 EVALUATIONS_COMPLETED = Topic("evaluations.completed.v1", events.EvaluationCompleted, "evaluator")
 ALERTS_RAISED = Topic("alerts.raised.v1", events.AlertRaised, "monitor")
 CONSUMERS_STOPPED = Topic("consumers.stopped.v1", events.ConsumerStopped, "every service")
+BUDGETS_SET = Topic("budgets.set.v1", events.BudgetSet, "monitor")
+RUNS_CHANGED = Topic("runs.changed.v1", events.RunChanged, "trainer")
+SUITES_STORED = Topic("suites.stored.v1", events.SuiteStored, "evaluator")
 
 CATALOGUE: tuple[Topic[Message], ...] = (
     DOCUMENTS_SUBMITTED,
@@ -87,6 +90,9 @@ CATALOGUE: tuple[Topic[Message], ...] = (
     EVALUATIONS_COMPLETED,
     ALERTS_RAISED,
     CONSUMERS_STOPPED,
+    BUDGETS_SET,
+    RUNS_CHANGED,
+    SUITES_STORED,
 )  # type: ignore[assignment]
 
 DEAD_LETTER_RETENTION_MS = 30 * DAY_MS

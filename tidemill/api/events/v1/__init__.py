@@ -23,6 +23,9 @@ from .answers_pb2 import (
     Purpose,
     RetrievedChunk,
 )
+from .budgets_pb2 import (
+    BudgetSet,
+)
 from .consumers_pb2 import (
     ConsumerStopped,
 )
@@ -64,6 +67,19 @@ from .releases_pb2 import (
     ReleaseChanged,
     ReleaseState,
 )
+from .runs_pb2 import (
+    RUN_STATE_FAILED,
+    RUN_STATE_RUNNING,
+    RUN_STATE_SUCCEEDED,
+    RUN_STATE_UNSPECIFIED,
+    RunChanged,
+    RunState,
+    TrainedLesson,
+)
+from .suites_pb2 import (
+    HeldOutSample,
+    SuiteStored,
+)
 
 __all__ = [
     "ALERT_KIND_COST",
@@ -76,6 +92,7 @@ __all__ = [
     "AlertKind",
     "AlertRaised",
     "AnswerGenerated",
+    "BudgetSet",
     "ChunksEmbedded",
     "ConsumerStopped",
     "Correction",
@@ -90,6 +107,7 @@ __all__ = [
     "EvaluationCompleted",
     "FeedbackRecorded",
     "GuardrailVerdict",
+    "HeldOutSample",
     "MetricComparison",
     "PURPOSE_EVALUATION",
     "PURPOSE_PRODUCTION",
@@ -103,13 +121,21 @@ __all__ = [
     "RELEASE_STATE_ROLLED_BACK",
     "RELEASE_STATE_SUPERSEDED",
     "RELEASE_STATE_UNSPECIFIED",
+    "RUN_STATE_FAILED",
+    "RUN_STATE_RUNNING",
+    "RUN_STATE_SUCCEEDED",
+    "RUN_STATE_UNSPECIFIED",
     "Release",
     "ReleaseChanged",
     "ReleaseState",
     "RetrievedChunk",
+    "RunChanged",
+    "RunState",
     "SampleResult",
     "SampleScore",
+    "SuiteStored",
     "Thumb",
+    "TrainedLesson",
     "VERDICT_PASSED",
     "VERDICT_REFUSED",
     "VERDICT_UNSPECIFIED",

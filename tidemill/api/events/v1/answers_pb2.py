@@ -26,19 +26,19 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tidemill.api.common.v1 import usage_pb2 as tidemill_dot_api_dot_common_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tidemill/api/events/v1/answers.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tidemill/api/common/v1/usage.proto\"g\n\x0eRetrievedChunk\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x0e\n\x06marker\x18\x05 \x01(\x05\"6\n\x10GuardrailVerdict\x12\x11\n\tguardrail\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\"\xae\x05\n\x0f\x41nswerGenerated\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tanswer_id\x18\x02 \x01(\t\x12\x11\n\tuser_hash\x18\x03 \x01(\t\x12\x10\n\x08question\x18\x04 \x01(\t\x12\x1a\n\x12question_embedding\x18\x05 \x01(\x0c\x12\x16\n\x0eprompt_version\x18\x06 \x01(\t\x12\x0e\n\x06prompt\x18\x07 \x01(\t\x12\x12\n\nrelease_id\x18\x08 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\t \x01(\t\x12\x36\n\x06\x63hunks\x18\n \x03(\x0b\x32&.tidemill.api.events.v1.RetrievedChunk\x12\x12\n\ncompletion\x18\x0b \x01(\t\x12\x0c\n\x04text\x18\x0c \x01(\t\x12\x17\n\x0f\x63ited_chunk_ids\x18\r \x03(\t\x12\x0f\n\x07refused\x18\x0e \x01(\x08\x12\x16\n\x0erefusal_reason\x18\x0f \x01(\t\x12\x15\n\rfinish_reason\x18\x10 \x01(\t\x12\x14\n\x0c\x65rror_reason\x18\x11 \x01(\t\x12,\n\x05usage\x18\x12 \x01(\x0b\x32\x1d.tidemill.api.common.v1.Usage\x12\x18\n\x10\x64uration_seconds\x18\x13 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x14 \x01(\x01\x12\x30\n\x07purpose\x18\x15 \x01(\x0e\x32\x1f.tidemill.api.events.v1.Purpose\x12\x0e\n\x06\x63\x61nary\x18\x16 \x01(\x08\x12\x44\n\x12guardrail_verdicts\x18\x17 \x03(\x0b\x32(.tidemill.api.events.v1.GuardrailVerdict\x12\x31\n\ranswered_time\x18\x18 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*R\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x16\n\x12PURPOSE_PRODUCTION\x10\x01\x12\x16\n\x12PURPOSE_EVALUATION\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tidemill/api/events/v1/answers.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tidemill/api/common/v1/usage.proto\"v\n\x0eRetrievedChunk\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05score\x18\x04 \x01(\x01\x12\x0e\n\x06marker\x18\x05 \x01(\x05\x12\r\n\x05title\x18\x06 \x01(\t\"6\n\x10GuardrailVerdict\x12\x11\n\tguardrail\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\"\xae\x05\n\x0f\x41nswerGenerated\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x11\n\tanswer_id\x18\x02 \x01(\t\x12\x11\n\tuser_hash\x18\x03 \x01(\t\x12\x10\n\x08question\x18\x04 \x01(\t\x12\x1a\n\x12question_embedding\x18\x05 \x01(\x0c\x12\x16\n\x0eprompt_version\x18\x06 \x01(\t\x12\x0e\n\x06prompt\x18\x07 \x01(\t\x12\x12\n\nrelease_id\x18\x08 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\t \x01(\t\x12\x36\n\x06\x63hunks\x18\n \x03(\x0b\x32&.tidemill.api.events.v1.RetrievedChunk\x12\x12\n\ncompletion\x18\x0b \x01(\t\x12\x0c\n\x04text\x18\x0c \x01(\t\x12\x17\n\x0f\x63ited_chunk_ids\x18\r \x03(\t\x12\x0f\n\x07refused\x18\x0e \x01(\x08\x12\x16\n\x0erefusal_reason\x18\x0f \x01(\t\x12\x15\n\rfinish_reason\x18\x10 \x01(\t\x12\x14\n\x0c\x65rror_reason\x18\x11 \x01(\t\x12,\n\x05usage\x18\x12 \x01(\x0b\x32\x1d.tidemill.api.common.v1.Usage\x12\x18\n\x10\x64uration_seconds\x18\x13 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x14 \x01(\x01\x12\x30\n\x07purpose\x18\x15 \x01(\x0e\x32\x1f.tidemill.api.events.v1.Purpose\x12\x0e\n\x06\x63\x61nary\x18\x16 \x01(\x08\x12\x44\n\x12guardrail_verdicts\x18\x17 \x03(\x0b\x32(.tidemill.api.events.v1.GuardrailVerdict\x12\x31\n\ranswered_time\x18\x18 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*R\n\x07Purpose\x12\x17\n\x13PURPOSE_UNSPECIFIED\x10\x00\x12\x16\n\x12PURPOSE_PRODUCTION\x10\x01\x12\x16\n\x12PURPOSE_EVALUATION\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.api.events.v1.answers_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PURPOSE']._serialized_start=983
-  _globals['_PURPOSE']._serialized_end=1065
+  _globals['_PURPOSE']._serialized_start=998
+  _globals['_PURPOSE']._serialized_end=1080
   _globals['_RETRIEVEDCHUNK']._serialized_start=133
-  _globals['_RETRIEVEDCHUNK']._serialized_end=236
-  _globals['_GUARDRAILVERDICT']._serialized_start=238
-  _globals['_GUARDRAILVERDICT']._serialized_end=292
-  _globals['_ANSWERGENERATED']._serialized_start=295
-  _globals['_ANSWERGENERATED']._serialized_end=981
+  _globals['_RETRIEVEDCHUNK']._serialized_end=251
+  _globals['_GUARDRAILVERDICT']._serialized_start=253
+  _globals['_GUARDRAILVERDICT']._serialized_end=307
+  _globals['_ANSWERGENERATED']._serialized_start=310
+  _globals['_ANSWERGENERATED']._serialized_end=996
 # @@protoc_insertion_point(module_scope)

@@ -56,6 +56,7 @@ class RetrievedChunk(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     MARKER_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
     chunk_id: _builtins.str
     document_id: _builtins.str
     version: _builtins.int
@@ -63,6 +64,8 @@ class RetrievedChunk(_message.Message):
     """Cosine similarity with the question."""
     marker: _builtins.int
     """Marker of the chunk in the prompt, counted from 1."""
+    title: _builtins.str
+    """The document's title, as citations show it."""
     def __init__(
         self,
         *,
@@ -71,10 +74,11 @@ class RetrievedChunk(_message.Message):
         version: _builtins.int = ...,
         score: _builtins.float = ...,
         marker: _builtins.int = ...,
+        title: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "document_id", b"document_id", "marker", b"marker", "score", b"score", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "document_id", b"document_id", "marker", b"marker", "score", b"score", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
