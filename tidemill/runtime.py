@@ -11,7 +11,8 @@ import structlog
 from tidemill.bus import Bus, open_bus
 from tidemill.clock import Clock, SystemClock
 from tidemill.db import Database, open_database
-from tidemill.faults import Fault
+from tidemill.faults import Fault, StartRefused
+from tidemill.rebuild import files
 from tidemill.rpc import Channels, RpcServer, open_server
 from tidemill.rpc.server import check_exposure
 from tidemill.security.keys import mesh_key
@@ -24,6 +25,8 @@ log = structlog.get_logger()
 
 HEALTH_SECONDS = 2.0
 PING_SECONDS = 10.0
+STORE_SECONDS = 600.0
+"""How long a service waits at its start for the exchange of its store."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ async def open_runtime(
         telemetry = stack.enter_context(
             open_telemetry(service, folder, metrics_port=port, host=settings.host)
         )
+        await stack.enter_async_context(store_shared(service, settings))
         database = await stack.enter_async_context(open_database(settings.database_url(service)))
         key = mesh_key(settings.home / "keys", create=settings.dev)
         identity = Identity(key, f"service:{service}", clock)
@@ -85,6 +89,19 @@ async def open_runtime(
         yield Runtime(
             service, settings, clock, database, bus, server, identity, telemetry, channels, tasks
         )
+
+
+@asynccontextmanager
+async def store_shared(service: str, settings: MeshSettings) -> AsyncIterator[None]:
+    """A service opens its SQLite file when no rebuild is exchanging it; StartRefused."""
+    file = files.sqlite_file(settings.database_url(service))
+    if file is None:
+        yield
+        return
+    hint = f"a rebuild of {service} holds its store; wait for it"
+    refusal = StartRefused("STORE_IN_USE", hint)
+    async with files.held(files.store_lock(file), refusal, alone=False, seconds=STORE_SECONDS):
+        yield
 
 
 @asynccontextmanager

@@ -2,13 +2,20 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from services.embedder.adapters.model import Embedded, Embedding
 from services.embedder.domain.texts import invalid_queries, passage_text
 from tidemill import topics
 from tidemill.api.events.v1 import ChunksEmbedded, DocumentChunked, EmbeddedChunk
-from tidemill.bus import Delivery
+from tidemill.bus import Delivery, Unit
+from tidemill.bus.consumer import Sender
+from tidemill.bus.envelope import Record
+from tidemill.bus.tables import InboxRow
+from tidemill.bus.unit import published_id
+from tidemill.db import Database
 from tidemill.faults import Fault, Reason
+from tidemill.rebuild.digests import table_hash
 
 
 async def embed_version(
@@ -47,3 +54,29 @@ async def embed_queries(embedding: Embedding, texts: Sequence[str], seconds: flo
             return await embedding.embed(texts, timeout=seconds)
     except TimeoutError as error:
         raise Fault(Reason.DEADLINE_EXCEEDED, dependency="model_server") from error
+
+
+@dataclass
+class Embeddings:
+    """Ids of the events that tell of embedded versions, while the inbox is built again."""
+
+    ids: set[str] = field(default_factory=set)
+
+    async def read(self, message: ChunksEmbedded, record: Record, unit: Unit) -> None:
+        self.ids.add(record.event_id)
+
+    async def retake(self, message: DocumentChunked, delivery: Delivery) -> None:
+        """It was embedded then; its inbox row is all that was lost."""
+
+    async def leaves(self, record: Record, sender: Sender) -> bool:
+        """What was not embedded waits, or its event was lost; the service embeds it."""
+        key = f"{sender.tenant_id}/{sender.aggregate_id}"
+        consumer = f"embedder/{topics.DOCUMENTS_CHUNKED.name}"
+        name = topics.CHUNKS_EMBEDDED.name
+        return published_id(consumer, record.event_id, name, key) not in self.ids
+
+
+async def digests(database: Database) -> dict[str, str]:
+    """What the embedder is done with."""
+    async with database.session() as session:
+        return {"done": await table_hash(session, InboxRow, ("done_at",))}

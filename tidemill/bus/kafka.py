@@ -59,6 +59,11 @@ async def raw_body(message: Any) -> bytes:
     return bytes(message.body or b"")
 
 
+def group_of(service: str, topic: str) -> str:
+    """The consumer group of a service's handler of a topic."""
+    return f"tidemill.{service}.{topic}"
+
+
 def subscribe(
     broker: KafkaBroker,
     consumer: Consumer[Any],
@@ -68,7 +73,7 @@ def subscribe(
     """A subscriber that commits a record's offset after its outcome is in the database."""
     subscriber = broker.subscriber(
         consumer.topic.name,
-        group_id=f"tidemill.{consumer.service}.{consumer.topic.name}",
+        group_id=group_of(consumer.service, consumer.topic.name),
         auto_offset_reset="earliest",
         # The line commits: FastStream would commit its position, past what was set aside.
         ack_policy=AckPolicy.MANUAL,

@@ -37,6 +37,8 @@ class Relay:
         self._enqueue = enqueue
         self._wake = asyncio.Event()
         self._closing = False
+        # Set by a turn of run() that found nothing to move.
+        self.empty = asyncio.Event()
 
     def wake(self) -> None:
         """Called after a commit, so that an event leaves at once."""
@@ -59,10 +61,11 @@ class Relay:
                 continue
             if moved:
                 await self._pace()
-            elif self._closing:
+                continue
+            self.empty.set()
+            if self._closing:
                 return
-            else:
-                await self._rest(IDLE_SECONDS)
+            await self._rest(IDLE_SECONDS)
 
     def close(self) -> None:
         """run() ends once the outbox is empty or the broker fails. It is not cancelled: between

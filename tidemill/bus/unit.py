@@ -61,7 +61,7 @@ class Unit:
     def _next_id(self, topic: str, key: str) -> str:
         if not self.cause:
             return new_id("evt")
-        return derived_id(self.consumer, self.cause, topic, key, str(self.published))
+        return published_id(self.consumer, self.cause, topic, key, self.published)
 
     def _headers(self, topic: Topic[M], event_id: str) -> dict[str, str]:
         headers = event_headers(topic, event_id, self.source, self.clock.now())
@@ -69,6 +69,11 @@ class Unit:
         if traceparent:
             headers[TRACEPARENT] = traceparent
         return headers
+
+
+def published_id(consumer: str, cause: str, topic: str, key: str, position: int = 0) -> str:
+    """Id of the event that a consumer publishes for a cause; position counts from 0."""
+    return derived_id(consumer, cause, topic, key, str(position))
 
 
 def outbox_row(topic: str, key: str, message: Message, headers: Mapping[str, str]) -> OutboxRow:

@@ -7,6 +7,7 @@ import typer
 
 from tidemill.cli import dlq_commands, mesh_commands, use_commands, watch_commands
 from tidemill.cli.demo.command import demo
+from tidemill.cli.rebuild_command import rebuild
 from tidemill.cli.trace_command import trace
 
 HELP = """Answers from your documents that get better from feedback, proven before they go live.
@@ -39,6 +40,7 @@ def build() -> typer.Typer:
         watch_commands.usage,
         watch_commands.budget,
         mesh_commands.topics,
+        rebuild,
         trace,
         watch_commands.token,
         demo,

@@ -106,8 +106,11 @@ def operational_reason(error: DBAPIError) -> Reason | None:
 
 
 @asynccontextmanager
-async def open_database(url: str) -> AsyncIterator[Database]:
-    """Open the database at an SQLAlchemy URL; a SQLite file's folder is created."""
+async def open_database(url: str, *, durable: bool = True) -> AsyncIterator[Database]:
+    """Open the database at an SQLAlchemy URL; a SQLite file's folder is created.
+
+    durable: False for a SQLite file that nobody misses when the machine stops.
+    """
     parsed = make_url(url)
     sqlite = parsed.get_backend_name() == "sqlite"
     if sqlite and parsed.database:
@@ -115,14 +118,14 @@ async def open_database(url: str) -> AsyncIterator[Database]:
     # An error's text must not hold the values of a statement: they are users' text.
     engine = create_async_engine(parsed, pool_pre_ping=not sqlite, hide_parameters=True)
     if sqlite:
-        tune_sqlite(engine)
+        tune_sqlite(engine, durable=durable)
     try:
         yield Database(engine)
     finally:
         await engine.dispose()
 
 
-def tune_sqlite(engine: AsyncEngine) -> None:
+def tune_sqlite(engine: AsyncEngine, *, durable: bool) -> None:
     """WAL, a commit that survives a power cut, and writers that queue instead of failing."""
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -134,7 +137,7 @@ def tune_sqlite(engine: AsyncEngine) -> None:
         for pragma in (
             f"busy_timeout={BUSY_SECONDS * 1000}",
             "journal_mode=WAL",
-            "synchronous=FULL",
+            f"synchronous={'FULL' if durable else 'OFF'}",
             "foreign_keys=ON",
         ):
             cursor.execute(f"PRAGMA {pragma}")

@@ -86,6 +86,15 @@ async def _advance(session: AsyncSession, tenant_id: str, epoch: int, new_epoch:
         raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="ledger")
 
 
+async def keep_epoch(unit: Unit, epoch: int) -> None:
+    """The epoch of a change that was made before; the highest stays."""
+    row = await unit.session.get(LedgerRow, unit.tenant_id)
+    if row is None:
+        row = LedgerRow(tenant_id=unit.tenant_id, epoch=0)
+        unit.session.add(row)
+    row.epoch = max(row.epoch, epoch)
+
+
 def _take(row: ReleaseRow, change: Change, facts: ChangeFacts) -> None:
     row.state, row.epoch = change.state.value, change.epoch
     row.first_epoch = row.first_epoch or change.epoch

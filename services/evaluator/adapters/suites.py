@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.evaluator.adapters.tables import SuiteRow
 from services.evaluator.domain.suites import Sample, suite_hash
+from tidemill.api.events.v1 import HeldOutSample, SuiteStored
 from tidemill.bus import Unit
 
 
@@ -31,6 +32,22 @@ async def store_suite(unit: Unit, suite_id: str, samples: Sequence[Sample], at: 
         unit.session.add(row)
     row.suite_id, row.stored_at = suite_id, at
     return digest
+
+
+def stored_event(
+    tenant_id: str, suite_id: str, digest: str, samples: Sequence[Sample]
+) -> SuiteStored:
+    """The event without its time."""
+    told = [
+        HeldOutSample(
+            sample_id=sample.sample_id,
+            question=sample.question,
+            answer=sample.answer,
+            document_ids=sample.document_ids,
+        )
+        for sample in samples
+    ]
+    return SuiteStored(tenant_id=tenant_id, suite_id=suite_id, suite_hash=digest, samples=told)
 
 
 async def newest_suite(session: AsyncSession, tenant_id: str) -> Suite | None:

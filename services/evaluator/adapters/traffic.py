@@ -3,7 +3,7 @@
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.evaluator.adapters.tables import CanaryAnswerRow, ThumbRow
+from services.evaluator.adapters.tables import CanaryAnswerRow, ReleaseRow, ThumbRow
 from services.evaluator.domain.canary import Arm
 from tidemill.bus import Unit
 
@@ -66,3 +66,15 @@ async def forget_traffic(unit: Unit) -> None:
     """The canary is decided; its evidence is in the reasons, the answers are in the log."""
     for table in (CanaryAnswerRow, ThumbRow):
         await unit.session.execute(delete(table).where(table.tenant_id == unit.tenant_id))
+
+
+async def forget_earlier(session: AsyncSession, tenant_id: str, canary: ReleaseRow | None) -> None:
+    """All of it without a canary, else what came before the canary or from another release."""
+    answers = delete(CanaryAnswerRow).where(CanaryAnswerRow.tenant_id == tenant_id)
+    thumbs = delete(ThumbRow).where(ThumbRow.tenant_id == tenant_id)
+    if canary is not None:
+        arms = (canary.release_id, canary.parent_id)
+        answers = answers.where(CanaryAnswerRow.release_id.not_in(arms))
+        thumbs = thumbs.where(ThumbRow.recorded_at < canary.changed_at)
+    await session.execute(answers)
+    await session.execute(thumbs)

@@ -7,6 +7,7 @@ from services.evaluator.adapters.tables import ReleaseRow
 from services.evaluator.domain import releases
 from services.evaluator.domain.suites import Sample, SuiteInvalid, check_suite
 from services.evaluator.handlers.parts import Parts
+from tidemill import topics
 from tidemill.api.events import v1 as events
 from tidemill.faults import Fault, Reason
 
@@ -24,7 +25,12 @@ async def create_suite(
     except SuiteInvalid as broken:
         raise Fault(Reason.INVALID_ARGUMENT, field=broken.field) from None
     async with parts.bus.unit(tenant_id) as unit:
-        return await suites.store_suite(unit, suite_id, samples, parts.now())
+        now = parts.now()
+        digest = await suites.store_suite(unit, suite_id, samples, now)
+        event = suites.stored_event(tenant_id, suite_id, digest, samples)
+        event.stored_time.CopyFrom(ledger.timestamp(now))
+        unit.publish(topics.SUITES_STORED, "suites", event)
+        return digest
 
 
 async def list_releases(

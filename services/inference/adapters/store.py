@@ -64,13 +64,15 @@ class ReleaseRow(Base):
 
 
 class FeedbackRow(Base):
-    """A feedback request that was taken, so that a retry of it is not a second feedback."""
+    """Feedback of a request that named itself, so that a retry of it is not a second feedback.
 
-    __tablename__ = "feedback_requests"
+    feedback_id: derived from the request's id. content_hash: of the event without its time.
+    """
+
+    __tablename__ = "requested_feedback"
 
     tenant_id: Mapped[str] = mapped_column(ID, primary_key=True)
-    request_id: Mapped[str] = mapped_column(ID, primary_key=True)
-    feedback_id: Mapped[str] = mapped_column(ID)
+    feedback_id: Mapped[str] = mapped_column(ID, primary_key=True)
     content_hash: Mapped[str] = mapped_column(String(64))
 
 

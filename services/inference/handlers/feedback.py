@@ -63,8 +63,8 @@ async def publish_once(
     unit: Unit, request: RecordFeedbackRequest, feedback_id: str, clock: Clock
 ) -> None:
     """Queues the event unless an earlier call with the request id did."""
-    if await is_new(unit, request, feedback_id):
-        event = feedback_event(request, feedback_id, clock)
+    event = feedback_event(request, feedback_id, clock)
+    if not request.request_id or await is_new(unit, event):
         unit.publish(topics.FEEDBACK_RECORDED, request.answer_id, event)
 
 
@@ -106,24 +106,29 @@ def feedback_id_of(tenant_id: str, request_id: str) -> str:
     return f"fb_{derived_id(tenant_id, 'feedback', request_id)}" if request_id else new_id("fb")
 
 
-async def is_new(unit: Unit, request: RecordFeedbackRequest, feedback_id: str) -> bool:
-    """False for a retry; keeps the request id otherwise. Fault(REQUEST_ID_REUSED)."""
-    if not request.request_id:
-        return True
-    content = hashlib.sha256(request.SerializeToString(deterministic=True)).hexdigest()
-    known = await unit.session.get(FeedbackRow, (unit.tenant_id, request.request_id))
+async def is_new(unit: Unit, event: FeedbackRecorded) -> bool:
+    """False for a retry; keeps the feedback otherwise. Fault(REQUEST_ID_REUSED)."""
+    content = content_hash(event)
+    known = await unit.session.get(FeedbackRow, (unit.tenant_id, event.feedback_id))
     if known is None:
-        unit.session.add(
-            FeedbackRow(
-                tenant_id=unit.tenant_id,
-                request_id=request.request_id,
-                feedback_id=feedback_id,
-                content_hash=content,
-            )
-        )
+        unit.session.add(feedback_row(unit.tenant_id, event))
     elif known.content_hash != content:
         raise Fault(Reason.REQUEST_ID_REUSED)
     return known is None
+
+
+def feedback_row(tenant_id: str, event: FeedbackRecorded) -> FeedbackRow:
+    return FeedbackRow(
+        tenant_id=tenant_id, feedback_id=event.feedback_id, content_hash=content_hash(event)
+    )
+
+
+def content_hash(event: FeedbackRecorded) -> str:
+    """Of what the user said, whenever it was said."""
+    said = FeedbackRecorded()
+    said.CopyFrom(event)
+    said.ClearField("recorded_time")
+    return hashlib.sha256(said.SerializeToString(deterministic=True)).hexdigest()
 
 
 def feedback_event(

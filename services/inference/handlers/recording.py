@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import structlog
@@ -84,40 +85,40 @@ class Recorder:
     async def _record(self, answer: Answer) -> None:
         self._observer.observe(answer)
         async with self._bus.unit(answer.tenant_id) as unit:
-            unit.session.add(answer_row(answer, self._clock))
-            event = answer_event(answer, self._clock)
+            event = answer_event(answer, self._clock.now())
+            unit.session.add(answer_row(event, answer.traceparent))
             unit.publish(topics.ANSWERS_GENERATED, answer.answer_id, event)
         answer.recorded = True
 
 
-def answer_row(answer: Answer, clock: Clock) -> AnswerRow:
-    release = answer.choice.release
+def answer_row(event: AnswerGenerated, traceparent: str) -> AnswerRow:
+    """What an event leaves in the rows; a rebuild reads them back in the same way."""
     return AnswerRow(
-        tenant_id=answer.tenant_id,
-        answer_id=answer.answer_id,
-        release_id=release.release_id,
-        prompt_version=answer.prompt_version,
-        adapter=release.adapter.name if release.adapter else "",
-        question=answer.question.text,
-        text=answer.text,
-        citations=citations_of(answer),
-        refused=answer.refusal is not None,
-        refusal_reason=answer.refusal.value if answer.refusal else "",
-        finish_reason=answer.finish.value if answer.finish else "",
-        input_tokens=answer.usage.input_tokens,
-        output_tokens=answer.usage.output_tokens,
-        cost_micros=answer.usage.cost_micros,
-        duration_seconds=answer.duration_seconds,
-        answered_at=clock.now(),
-        traceparent=answer.traceparent,
+        tenant_id=event.tenant_id,
+        answer_id=event.answer_id,
+        release_id=event.release_id,
+        prompt_version=event.prompt_version,
+        adapter=event.adapter,
+        question=event.question,
+        text=event.text,
+        citations=citations_in(event),
+        refused=event.refused,
+        refusal_reason=event.refusal_reason,
+        finish_reason=event.finish_reason,
+        input_tokens=event.usage.input_tokens,
+        output_tokens=event.usage.output_tokens,
+        cost_micros=event.usage.cost_micros,
+        duration_seconds=event.duration_seconds,
+        answered_at=event.answered_time.ToDatetime(tzinfo=UTC),
+        traceparent=traceparent,
     )
 
 
-def answer_event(answer: Answer, clock: Clock) -> AnswerGenerated:
+def answer_event(answer: Answer, time: datetime) -> AnswerGenerated:
     """The event. The completion is the model's own text, masked like everything recorded."""
     release = answer.choice.release
     now = Timestamp()
-    now.FromDatetime(clock.now())
+    now.FromDatetime(time)
     return AnswerGenerated(
         tenant_id=answer.tenant_id,
         answer_id=answer.answer_id,
@@ -157,17 +158,24 @@ def usage_message(answer: Answer) -> Usage:
 
 def citations_of(answer: Answer) -> list[dict[str, Any]]:
     """The fields of a Citation for each cited chunk."""
-    return [
-        {
-            "marker": chunk.marker,
-            "document_id": chunk.document_id,
-            "version": chunk.version,
-            "chunk_id": chunk.chunk_id,
-            "title": chunk.title,
-            "score": chunk.score,
-        }
-        for chunk in answer.cited
-    ]
+    return [_citation(_retrieved(chunk)) for chunk in answer.cited]
+
+
+def citations_in(event: AnswerGenerated) -> list[dict[str, Any]]:
+    """The same, read from the event."""
+    shown = {chunk.chunk_id: chunk for chunk in event.chunks}
+    return [_citation(shown[name]) for name in event.cited_chunk_ids if name in shown]
+
+
+def _citation(chunk: RetrievedChunk) -> dict[str, Any]:
+    return {
+        "marker": chunk.marker,
+        "document_id": chunk.document_id,
+        "version": chunk.version,
+        "chunk_id": chunk.chunk_id,
+        "title": chunk.title,
+        "score": chunk.score,
+    }
 
 
 def _retrieved(chunk: Chunk) -> RetrievedChunk:
@@ -177,6 +185,7 @@ def _retrieved(chunk: Chunk) -> RetrievedChunk:
         version=chunk.version,
         score=chunk.score,
         marker=chunk.marker,
+        title=chunk.title,
     )
 
 

@@ -69,14 +69,14 @@ class VersionRow(Base):
 
 
 class RequestRow(Base):
-    """A call that named itself, so that its retry gets the first call's event."""
+    """A call that named itself, so that its retry gets the first call's event, whose id is derived
+    from the call's. fingerprint: of what the caller said."""
 
-    __tablename__ = "requests"
+    __tablename__ = "requested_events"
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
-    request_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(256), primary_key=True)
     fingerprint: Mapped[str] = mapped_column(String(64))
-    event_id: Mapped[str] = mapped_column(String(256))
 
 
 async def find_document(
@@ -126,5 +126,5 @@ async def list_documents(
     return list((await session.scalars(query)).all())
 
 
-async def find_request(session: AsyncSession, tenant_id: str, request_id: str) -> RequestRow | None:
-    return await session.get(RequestRow, (tenant_id, request_id))
+async def find_request(session: AsyncSession, tenant_id: str, event_id: str) -> RequestRow | None:
+    return await session.get(RequestRow, (tenant_id, event_id))

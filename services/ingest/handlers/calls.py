@@ -72,22 +72,17 @@ async def _publish_once(
     async with bus.unit(tenant_id) as unit:
         if not request_id:
             return unit.publish(topic, document_id, message)
-        fingerprint = _fingerprint(topic.name, message)
-        known = await find_request(unit.session, tenant_id, request_id)
+        fingerprint = fingerprint_of(topic.name, message)
+        event_id = derived_id("request", tenant_id, request_id)
+        known = await find_request(unit.session, tenant_id, event_id)
         if known is not None:
             return _same(known, fingerprint)
-        event_id = derived_id("request", tenant_id, request_id)
-        await _remember(unit, request_id, fingerprint, event_id)
+        await _remember(unit, fingerprint, event_id)
         return unit.publish(topic, document_id, message, event_id=event_id)
 
 
-async def _remember(unit: Unit, request_id: str, fingerprint: str, event_id: str) -> None:
-    row = RequestRow(
-        tenant_id=unit.tenant_id,
-        request_id=request_id,
-        fingerprint=fingerprint,
-        event_id=event_id,
-    )
+async def _remember(unit: Unit, fingerprint: str, event_id: str) -> None:
+    row = RequestRow(tenant_id=unit.tenant_id, event_id=event_id, fingerprint=fingerprint)
     unit.session.add(row)
     try:
         await unit.session.flush()
@@ -102,7 +97,7 @@ def _same(known: RequestRow, fingerprint: str) -> str:
     return known.event_id
 
 
-def _fingerprint(topic: str, message: Message) -> str:
+def fingerprint_of(topic: str, message: Message) -> str:
     """Of what the caller said; the times that ingest stamps are not part of it."""
     said = type(message)()
     said.CopyFrom(message)

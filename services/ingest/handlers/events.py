@@ -54,7 +54,7 @@ async def take_submission(ingest: Ingest, message: DocumentSubmitted, delivery: 
         await _reject(message, delivery, rejected.reason)
         return
     async with delivery.apply() as unit:
-        row = await _row(unit, message.document_id)
+        row = await row_of(unit, message.document_id)
         outcome = versions.submit(row.standing, digest, delivery.time)
         if isinstance(outcome, versions.Overtaken):
             _note_rejection(unit, row, delivery, Reason.FAILED_PRECONDITION.value)
@@ -94,11 +94,11 @@ async def _prepare(
 
 async def _reject(message: DocumentSubmitted, delivery: Delivery, reason: str) -> None:
     async with delivery.apply() as unit:
-        row = await _row(unit, message.document_id)
+        row = await row_of(unit, message.document_id)
         _note_rejection(unit, row, delivery, reason)
 
 
-async def _row(unit: Unit, document_id: str) -> DocumentRow:
+async def row_of(unit: Unit, document_id: str) -> DocumentRow:
     return await document_for_update(unit.session, unit.tenant_id, document_id, unit.clock.now())
 
 
@@ -129,7 +129,7 @@ def _accept(
 ) -> None:
     row.title, row.media_type = prepared.title, message.media_type[:200]
     row.submitted_time, row.rejection_reason = delivery.time, ""
-    _new_version(unit, row, delivery, version, digest, len(prepared.passages))
+    new_version(unit, row, delivery, version, digest, len(prepared.passages))
     event = DocumentChunked(
         tenant_id=unit.tenant_id,
         document_id=row.document_id,
@@ -143,7 +143,7 @@ def _accept(
     unit.publish(topics.DOCUMENTS_CHUNKED, row.document_id, event)
 
 
-def _new_version(
+def new_version(
     unit: Unit, row: DocumentRow, delivery: Delivery, version: int, digest: str, chunk_count: int
 ) -> None:
     row.version, row.content_hash, row.chunk_count = version, digest, chunk_count
@@ -183,13 +183,13 @@ async def take_withdrawal(message: DocumentWithdrawn, delivery: Delivery) -> Non
     if invalid_field(message.document_id, "", "") or message.document_id != delivery.aggregate_id:
         raise Fault(Reason.INVALID_ARGUMENT, field="document_id")
     async with delivery.apply() as unit:
-        row = await _row(unit, message.document_id)
+        row = await row_of(unit, message.document_id)
         outcome = versions.withdraw(row.standing, delivery.time)
         if isinstance(outcome, versions.Overtaken):
             return
         row.withdrawn_time = delivery.time
         if isinstance(outcome, versions.NewVersion):
-            _new_version(unit, row, delivery, outcome.version, "", 0)
+            new_version(unit, row, delivery, outcome.version, "", 0)
             unit.publish(
                 topics.DOCUMENTS_RETIRED,
                 row.document_id,
@@ -202,7 +202,7 @@ async def take_withdrawal(message: DocumentWithdrawn, delivery: Delivery) -> Non
 async def take_indexed(message: DocumentIndexed, delivery: Delivery) -> None:
     """Events may come late or twice: the highest version seen decides."""
     async with delivery.apply() as unit:
-        row = await _row(unit, message.document_id)
+        row = await row_of(unit, message.document_id)
         if message.version > row.seen_version:
             row.seen_version = message.version
             row.indexed_version = 0 if message.retired else message.version

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.monitor.adapters.tables import AlertRow
@@ -36,8 +36,7 @@ async def raise_alert(unit: Unit, alert: Alert, now: float) -> bool:
     if await _is_known(unit.session, unit.tenant_id, alert_id):
         return False
     message = alert_message(unit.tenant_id, alert_id, alert, now)
-    content = message.SerializeToString(deterministic=True)
-    unit.session.add(AlertRow(tenant_id=unit.tenant_id, alert_id=alert_id, content=content))
+    await keep_alert(unit, message)
     unit.publish(
         topics.ALERTS_RAISED,
         alert_id,
@@ -45,6 +44,23 @@ async def raise_alert(unit: Unit, alert: Alert, now: float) -> bool:
         event_id=derived_id("alert", unit.tenant_id, alert_id),
     )
     return True
+
+
+async def keep_alert(unit: Unit, message: events.AlertRaised) -> None:
+    """The row of an alert; nothing when it is there."""
+    if not await _is_known(unit.session, unit.tenant_id, message.alert_id):
+        content = message.SerializeToString(deterministic=True)
+        row = AlertRow(tenant_id=unit.tenant_id, alert_id=message.alert_id, content=content)
+        unit.session.add(row)
+
+
+async def forget_alert(session: AsyncSession, message: events.AlertRaised) -> None:
+    """As if it had never been raised."""
+    await session.execute(
+        delete(AlertRow).where(
+            AlertRow.tenant_id == message.tenant_id, AlertRow.alert_id == message.alert_id
+        )
+    )
 
 
 async def _is_known(session: AsyncSession, tenant_id: str, alert_id: str) -> bool:

@@ -6,11 +6,12 @@ import numpy as np
 from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.monitor.adapters.tables import DriftRow, QuestionRow
+from services.monitor.adapters.tables import AlertRow, DriftRow, QuestionRow
 from services.monitor.domain.answers import vector_of
 from services.monitor.domain.drift import Vectors
 from services.monitor.domain.permits import Permits
 from services.monitor.settings import DriftRules
+from tidemill.api.events.v1 import ALERT_KIND_DRIFT, AlertRaised
 from tidemill.bus import Unit
 from tidemill.db import Database
 
@@ -122,11 +123,30 @@ async def keep_test(
         return None
     before, row.alarmed, row.tested = row.alarmed, drifted, case.seen
     row.permits_left, row.permits_at = permits.left, permits.refilled_at
-    await unit.session.execute(
+    await _forget_passed(unit.session, unit.tenant_id, case.seen, rules)
+    return before
+
+
+async def _forget_passed(
+    session: AsyncSession, tenant_id: str, seen: int, rules: DriftRules
+) -> None:
+    """Questions behind the reference that have left the window."""
+    await session.execute(
         delete(QuestionRow).where(
-            QuestionRow.tenant_id == unit.tenant_id,
+            QuestionRow.tenant_id == tenant_id,
             QuestionRow.place > rules.reference,
-            QuestionRow.place <= case.seen - rules.window,
+            QuestionRow.place <= seen - rules.window,
         )
     )
-    return before
+
+
+async def take_as_tested(session: AsyncSession, rules: DriftRules) -> None:
+    """After a rebuild: all questions so far count as tested, and a drift that was told once is
+    told again only after a window in between that is normal."""
+    for row in (await session.scalars(select(DriftRow))).all():
+        row.tested = row.seen
+        told = select(AlertRow.content).where(AlertRow.tenant_id == row.tenant_id)
+        found = [AlertRaised.FromString(each) for each in await session.scalars(told)]
+        row.alarmed = any(alert.kind == ALERT_KIND_DRIFT for alert in found)
+        if row.seen >= rules.reference + rules.window:
+            await _forget_passed(session, row.tenant_id, row.seen, rules)

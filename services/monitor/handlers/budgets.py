@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from services.monitor.adapters import alerts, counts
 from services.monitor.handlers.parts import Parts
+from tidemill import topics
 from tidemill.api.events import v1 as events
 from tidemill.bus import Unit
 from tidemill.faults import Fault, Reason
@@ -42,6 +43,12 @@ async def set_budget(parts: Parts, tenant_id: str, budget_micros: int) -> float:
     day = parts.clock.now().date().isoformat()
     async with parts.bus.unit(tenant_id) as unit:
         await counts.set_budget(unit, budget_micros)
+        event = events.BudgetSet(
+            tenant_id=tenant_id,
+            budget_micros=budget_micros,
+            set_time=alerts.timestamp(parts.now()),
+        )
+        unit.publish(topics.BUDGETS_SET, "budget", event)
         told = await check_budget(unit, day, parts.now())
     for reason in told:
         parts.figures.alert(tenant_id, reason)

@@ -104,6 +104,30 @@ async def manifest_rows(session: AsyncSession, tenant_id: str) -> list[tuple[str
     return [(d, v, c) for d, v, c in (await session.execute(query)).all()]
 
 
+async def tenants(session: AsyncSession) -> list[str]:
+    """Every tenant that ever had a document, withdrawn ones included."""
+    query = select(IndexRow.tenant_id).order_by(IndexRow.tenant_id)
+    return list((await session.scalars(query)).all())
+
+
+async def vectors_in_force(session: AsyncSession, tenant_id: str) -> list[tuple[str, bytes]]:
+    """(chunk id, vector) of everything in force."""
+    query = (
+        select(ChunkRow.chunk_id, ChunkRow.vector)
+        .join(
+            VersionRow,
+            (VersionRow.tenant_id == ChunkRow.tenant_id)
+            & (VersionRow.version_key == ChunkRow.version_key),
+        )
+        .where(
+            VersionRow.tenant_id == tenant_id,
+            VersionRow.from_revision.is_not(None),
+            VersionRow.to_revision.is_(None),
+        )
+    )
+    return [(chunk_id, vector) for chunk_id, vector in (await session.execute(query)).all()]
+
+
 async def known_keys(session: AsyncSession, tenant_id: str) -> set[int]:
     query = select(VersionRow.version_key).where(VersionRow.tenant_id == tenant_id)
     return set((await session.scalars(query)).all())

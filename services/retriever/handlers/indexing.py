@@ -48,10 +48,24 @@ async def take_embedded(indexing: Indexing, message: ChunksEmbedded, delivery: D
     await indexing.vectors.create_collection(collection, message.embedding_model.dimensions)
     await indexing.vectors.upsert(collection, entities)
     async with delivery.apply() as unit:
-        revision = await next_revision(unit.session, unit.tenant_id)
-        if await _take_version(unit, message.document_id, message.version, retired=False):
-            await _end_version_in_force(unit, message.document_id, revision)
-            await _bring_into_force(unit, message, revision)
+        await _take_into_force(unit, message)
+
+
+async def retake_embedded(bus: Bus, message: ChunksEmbedded, delivery: Delivery) -> None:
+    """Like take_embedded for the rows alone: in a rebuild the vector store follows from them."""
+    check(message, delivery)
+    if await _is_stale(bus, message, delivery.tenant_id):
+        return
+    await _stage(bus, message, delivery.tenant_id)
+    async with delivery.apply() as unit:
+        await _take_into_force(unit, message)
+
+
+async def _take_into_force(unit: Unit, message: ChunksEmbedded) -> None:
+    revision = await next_revision(unit.session, unit.tenant_id)
+    if await _take_version(unit, message.document_id, message.version, retired=False):
+        await _end_version_in_force(unit, message.document_id, revision)
+        await _bring_into_force(unit, message, revision)
 
 
 def check(message: ChunksEmbedded, delivery: Delivery) -> list[Entity]:

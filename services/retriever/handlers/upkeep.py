@@ -59,17 +59,20 @@ class Upkeep:
         """Forgets versions that no search can still need: vectors first, then rows."""
         if not self.reconciled:
             return
-        now = self._clock.now()
         for index in await self._indexes():
-            async with self._bus.database.session() as session:
-                keys = await queries.swept_keys(
-                    session, index.tenant_id, now - self._grace, now - self._staged_grace
-                )
-            if keys:
+            while keys := await self.ended(index):
                 await self._remove(index, keys)
                 async with self._bus.unit(index.tenant_id) as unit:
                     await queries.delete_versions(unit.session, index.tenant_id, keys)
                 log.info("versions_swept", count=len(keys))
+
+    async def ended(self, index: IndexRow) -> list[int]:
+        """Keys of some versions that no search can still need; none when all are swept."""
+        now = self._clock.now()
+        async with self._bus.database.session() as session:
+            return await queries.swept_keys(
+                session, index.tenant_id, now - self._grace, now - self._staged_grace
+            )
 
     async def _indexes(self) -> list[IndexRow]:
         async with self._bus.database.session() as session:

@@ -137,15 +137,39 @@ async def thumbs_down(session: AsyncSession, tenant_id: str) -> dict[str, dateti
     return {answer_id: time for answer_id, time in await session.execute(query)}
 
 
-async def take_news(session: AsyncSession, tenant_id: str, run_id: str, upto: datetime) -> None:
-    """Mark what was received up to then, and no run has taken, as this run's."""
-    fresh = (
+async def take_news(
+    session: AsyncSession, tenant_id: str, run_id: str, upto: datetime
+) -> list[str]:
+    """Mark what was received up to then, and no run has taken, as this run's; returns its ids."""
+    query = select(FeedbackRow.feedback_id).where(
         FeedbackRow.tenant_id == tenant_id,
         FeedbackRow.run_id == "",
         FeedbackRow.state == FeedbackState.USABLE,
         FeedbackRow.received_time <= upto,
     )
-    await session.execute(update(FeedbackRow).where(*fresh).values(run_id=run_id))
+    taken = sorted((await session.scalars(query)).all())
+    await mark_taken(session, tenant_id, run_id, taken)
+    return taken
+
+
+async def mark_taken(
+    session: AsyncSession, tenant_id: str, run_id: str, feedback_ids: Sequence[str]
+) -> None:
+    """The first run that took a piece of feedback keeps it."""
+    for start in range(0, len(feedback_ids), CHUNK):
+        part = feedback_ids[start : start + CHUNK]
+        free = (FeedbackRow.tenant_id == tenant_id, FeedbackRow.run_id == "")
+        await session.execute(
+            update(FeedbackRow)
+            .where(*free, FeedbackRow.feedback_id.in_(part))
+            .values(run_id=run_id)
+        )
+
+
+async def tenants(session: AsyncSession) -> list[str]:
+    """Everyone who has given feedback."""
+    query = select(FeedbackRow.tenant_id).distinct().order_by(FeedbackRow.tenant_id)
+    return list((await session.scalars(query)).all())
 
 
 async def outcomes(session: AsyncSession, tenant_id: str) -> dict[tuple[str, str], int]:

@@ -7,9 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
-from google.protobuf.timestamp_pb2 import Timestamp
 from opentelemetry.trace import Link, Tracer
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.trainer.adapters import run_folder, runs_store
 from services.trainer.adapters import signals_store as signals
@@ -21,10 +19,10 @@ from services.trainer.domain.naming import adapter_name, folder_name
 from services.trainer.domain.recipe import Recipe
 from services.trainer.domain.trigger import Trigger
 from services.trainer.handlers.datasets import Harvest, harvest
+from services.trainer.handlers.telling import run_changed, trained
 from tidemill import topics
-from tidemill.api.events.v1 import AdapterTrained, DatasetSnapshot
 from tidemill.artifacts import Artifact, ArtifactStore, store_faults
-from tidemill.bus import Bus
+from tidemill.bus import Bus, Unit
 from tidemill.clock import Clock
 from tidemill.db import Database
 from tidemill.ids import new_id
@@ -102,7 +100,7 @@ async def plan_run(
             row.traceparent = traceparent_of(span)
             plan = plan_of(row, rules, base)
             await asyncio.to_thread(write_folder, place.run(run_id), plan, taken)
-            await add_run(unit.session, row, taken, found.last or row.create_time)
+            await add_run(unit, row, taken, found.last or row.create_time)
     log.info("training_planned", run_id=run_id, adapter=row.adapter, examples=len(taken.lessons))
     return row
 
@@ -112,12 +110,14 @@ def write_folder(folder: Path, plan: Plan, taken: Snapshot) -> None:
         run_folder.write_plan(folder, plan, "".join(dataset.line(each) for each in taken.lessons))
 
 
-async def add_run(session: AsyncSession, row: RunRow, taken: Snapshot, upto: datetime) -> None:
-    session.add(row)
-    await session.flush()
+async def add_run(unit: Unit, row: RunRow, taken: Snapshot, upto: datetime) -> None:
+    """The rows, and the event that lets them be built again."""
+    unit.session.add(row)
+    await unit.session.flush()
     pairs = [(lesson.feedback_id, lesson.answer_id) for lesson in taken.lessons]
-    session.add_all(lineage_rows(row.tenant_id, row.run_id, pairs))
-    await signals.take_news(session, row.tenant_id, row.run_id, upto)
+    unit.session.add_all(lineage_rows(row.tenant_id, row.run_id, pairs))
+    ids = await signals.take_news(unit.session, row.tenant_id, row.run_id, upto)
+    unit.publish(topics.RUNS_CHANGED, row.run_id, run_changed(row, pairs, ids))
 
 
 def run_row(
@@ -161,12 +161,13 @@ async def note_progress(place: Place, run_id: str, progress: Progress) -> None:
 
 async def fail(place: Place, rules: Rules, run_id: str, failure: Failure) -> None:
     """Plan another try, or give the run up; its feedback stays for later runs."""
-    async with place.database.transaction() as session:
-        row = await session.get_one(RunRow, run_id)
+    async with place.bus.unit((await find_run(place, run_id)).tenant_id) as unit:
+        row = await unit.session.get_one(RunRow, run_id)
         row.failures += 1
         row.reason = failure.reason
         if failure.final or row.failures >= rules.attempts:
             row.state, row.end_time = RunState.FAILED.value, place.clock.now()
+            unit.publish(topics.RUNS_CHANGED, row.run_id, run_changed(row))
         else:
             row.retry_time = place.clock.now() + rules.retry * 2 ** (row.failures - 1)
     log.warning(
@@ -180,10 +181,14 @@ async def fail(place: Place, rules: Rules, run_id: str, failure: Failure) -> Non
         await asyncio.to_thread(shutil.rmtree, place.run(run_id), True)
 
 
+async def find_run(place: Place, run_id: str) -> RunRow:
+    async with place.database.session() as session:
+        return await session.get_one(RunRow, run_id)
+
+
 async def succeed(place: Place, run_id: str, result: Result) -> None:
     """Store the adapter and its data set, and announce it. Done twice, it has one effect."""
-    async with place.database.session() as session:
-        row = await session.get_one(RunRow, run_id)
+    row = await find_run(place, run_id)
     folder, owner = place.run(run_id), folder_name(row.tenant_id)
     await place.artifacts.put_folder(folder / run_folder.DATA, f"{owner}/datasets/{row.dataset_id}")
     adapter = folder / run_folder.ADAPTER
@@ -195,8 +200,7 @@ async def succeed(place: Place, run_id: str, result: Result) -> None:
 
 async def announce(place: Place, run_id: str, result: Result, artifact: Artifact) -> None:
     """The run's last row and its event, in one transaction and in the trace of its feedback."""
-    async with place.database.session() as session:
-        row = await session.get_one(RunRow, run_id)
+    row = await find_run(place, run_id)
     with place.tracer.start_as_current_span(
         "training run",
         context=context_of(row.traceparent),
@@ -212,27 +216,7 @@ async def announce(place: Place, run_id: str, result: Result, artifact: Artifact
             row.steps_done = row.steps_planned = len(result.history)
             event = trained(row, result, artifact)
             unit.publish(topics.ADAPTERS_TRAINED, row.adapter, event)
-
-
-def trained(row: RunRow, result: Result, artifact: Artifact) -> AdapterTrained:
-    time = Timestamp()
-    time.FromDatetime(row.end_time or row.create_time)
-    return AdapterTrained(
-        tenant_id=row.tenant_id,
-        adapter=row.adapter,
-        base_model=row.base_version,
-        artifact_uri=artifact.uri,
-        artifact_hash=artifact.hash,
-        dataset=DatasetSnapshot(
-            dataset_id=row.dataset_id,
-            content_hash=row.dataset_hash,
-            supervised_examples=row.supervised_examples,
-            preference_pairs=row.preference_pairs,
-        ),
-        run_id=row.run_id,
-        metrics=result.metrics,
-        trained_time=time,
-    )
+            unit.publish(topics.RUNS_CHANGED, row.run_id, run_changed(row))
 
 
 def links_of(traceparents: tuple[str, ...]) -> list[Link]:

@@ -1,0 +1,36 @@
+"""How ingest's store follows from the log."""
+
+from services.ingest.adapters.store import Base
+from services.ingest.handlers import events
+from services.ingest.handlers.rebuilding import Rebuilding, Told, digests
+from tidemill import topics
+from tidemill.rebuild.plan import Input, Output, Plan, Stage
+
+
+def plan(stage: Stage) -> Plan:
+    """What was told first, then what it was told of, then what became searchable."""
+    rebuilding = Rebuilding(stage.database, Told())
+    return Plan(
+        metadata=Base.metadata,
+        phases=(
+            (
+                Output(topics.DOCUMENTS_CHUNKED, rebuilding.read_chunked),
+                Output(topics.DOCUMENTS_REJECTED, rebuilding.read_rejected),
+                Output(topics.DOCUMENTS_RETIRED, rebuilding.read_retired),
+            ),
+            (
+                Input(
+                    topics.DOCUMENTS_SUBMITTED,
+                    rebuilding.retake_submission,
+                    rebuilding.leaves_submission,
+                ),
+                Input(
+                    topics.DOCUMENTS_WITHDRAWN,
+                    rebuilding.retake_withdrawal,
+                    rebuilding.leaves_withdrawal,
+                ),
+                Input(topics.DOCUMENTS_INDEXED, events.take_indexed),
+            ),
+        ),
+        digests=digests,
+    )

@@ -1,0 +1,17 @@
+"""Time while events are replayed: when each of them came to the log."""
+
+import time
+from datetime import UTC, datetime
+
+
+class ReplayClock:
+    """now() is the time of the event in hand; outside of a replay, the machine's."""
+
+    def __init__(self) -> None:
+        self.event_time: datetime | None = None
+
+    def now(self) -> datetime:
+        return self.event_time or datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
