@@ -35,7 +35,7 @@ test: setup ## Run all tests: unit, real broker, real Triton, end to end
 	@# Most tests wait for processes, so two run at a time; a process that a busy machine starved
 	@# is tried once more, and the report names it. The longest come first, so that both end
 	@# together. The loop gets the machine alone.
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --reruns 1 -rR tests/integration tests/faults tests/ledger tests/poison tests/conformance tests/unit
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --reruns 1 -rR tests/integration tests/faults tests/ledger tests/outages tests/poison tests/conformance tests/unit
 	$(BIN)/pytest tests/e2e
 	@echo "Next: make demo, or make check"
 

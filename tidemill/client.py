@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from tidemill.api.inference.v1 import (
     GenerationStarted,
     InferenceServiceStub,
 )
+from tidemill.backoff import Backoff
 from tidemill.bus.envelope import TOKEN, TRACEPARENT, event_headers
+from tidemill.bus.goodbye import say_goodbye
 from tidemill.faults import Fault, Reason
 from tidemill.ids import new_id
 from tidemill.rpc import Channels, stream
@@ -36,6 +39,8 @@ from tidemill.topics import (
 
 PUBLISH_SECONDS = 30.0
 ANSWER_SECONDS = 120.0
+ATTEMPTS = 3
+OVERLOAD_SECONDS = 1.0
 
 TokenSource = Callable[[str], str]
 """Gives a token for an audience ("tidemill.rpc" or "tidemill.events")."""
@@ -99,11 +104,29 @@ class Client:
     async def generate(
         self, question: str, *, end_user_id: str = "", timeout: float = ANSWER_SECONDS
     ) -> AsyncIterator[GenerateResponse]:
-        """Stream an answer: started, text deltas, completed."""
+        """Stream an answer: started, text deltas, completed.
+
+        A mesh that refuses because it is overloaded is asked again, ATTEMPTS times in all, no
+        sooner than it says and within the timeout; never once an answer has begun.
+        """
         stub = InferenceServiceStub(self.channels.to("inference"))
         request = GenerateRequest(question=question, end_user_id=end_user_id)
-        async for response in stream(stub.Generate, request, token=self.token, timeout=timeout):
-            yield response
+        ends, begun = time.monotonic() + timeout, False
+        for attempt in range(1, ATTEMPTS + 1):
+            left = ends - time.monotonic()
+            try:
+                async for response in stream(
+                    stub.Generate, request, token=self.token, timeout=left
+                ):
+                    begun = True
+                    yield response
+                return
+            except Fault as fault:
+                wait = wait_for_overload(fault)
+                late = wait is None or wait >= ends - time.monotonic()
+                if begun or late or attempt == ATTEMPTS:
+                    raise
+            await asyncio.sleep(wait or 0.0)
 
     async def ask(self, question: str, *, end_user_id: str = "") -> Answer:
         """The whole answer at once."""
@@ -145,6 +168,15 @@ async def send(
         raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error
 
 
+def wait_for_overload(fault: Fault) -> float | None:
+    """Seconds to wait before the next try: the server's hint, and up to as much again, so that
+    those who were refused together do not come back together; None when trying again is no use."""
+    if fault.reason is not Reason.OVERLOADED:
+        return None
+    hint = OVERLOAD_SECONDS if fault.retry_after is None else fault.retry_after
+    return hint + Backoff(hint, hint).delay(1)
+
+
 def timestamp() -> Timestamp:
     stamp = Timestamp()
     stamp.FromDatetime(datetime.now(UTC))
@@ -174,10 +206,10 @@ async def connect(
         async with asyncio.timeout(PUBLISH_SECONDS):
             await producer.start()
     except (KafkaError, TimeoutError, OSError) as error:
-        await producer.stop()
+        await say_goodbye(producer)
         raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error
     try:
         yield Client(tenant_id, tokens, producer, channels)
     finally:
-        await producer.stop()
+        await say_goodbye(producer)
         await channels.close()

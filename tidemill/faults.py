@@ -73,6 +73,8 @@ class Fault(Exception):
         super().__init__(reason.value)
         self.reason = reason
         self.metadata = metadata
+        self.retry_after: float | None = None
+        """Seconds after which the server that refused wants to be asked again."""
 
     @property
     def status(self) -> grpc.StatusCode:

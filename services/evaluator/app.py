@@ -12,6 +12,7 @@ from services.evaluator.settings import Settings
 from tidemill.api.evaluator.v1.evaluator_service_pb2_grpc import (
     add_EvaluatorServiceServicer_to_server,
 )
+from tidemill.clock import Stopwatch
 from tidemill.runtime import Runtime
 
 
@@ -30,6 +31,7 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         canary=settings.canary,
         run=settings.run,
         release=settings.release,
+        watch=Stopwatch(runtime.clock),
     )
     consumer.subscribe(parts)
     add_EvaluatorServiceServicer_to_server(EvaluatorServicer(parts), runtime.server.grpc)

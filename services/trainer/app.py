@@ -19,6 +19,7 @@ from services.trainer.settings import TrainerSettings
 from tidemill import topics
 from tidemill.api.trainer.v1.trainer_service_pb2_grpc import add_TrainerServiceServicer_to_server
 from tidemill.artifacts import ArtifactStore
+from tidemill.clock import Stopwatch
 from tidemill.runtime import Runtime
 
 SWEEP_SECONDS = 60.0
@@ -60,6 +61,7 @@ def place_of(runtime: Runtime) -> Place:
         artifacts=ArtifactStore(runtime.settings.artifacts_url),
         clock=runtime.clock,
         tracer=runtime.telemetry.tracer,
+        watch=Stopwatch(runtime.clock),
     )
 
 

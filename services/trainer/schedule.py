@@ -64,7 +64,7 @@ class TrainingSchedule:
         folder = self.place.run(row.run_id)
         if not (folder / PLAN).exists():
             await runs.fail(self.place, self.rules, row.run_id, FOLDER_GONE)
-        elif row.retry_time <= self.place.clock.now():
+        elif runs.may_retry(self.place, self.rules, row):
             self.training = await process.start(row.run_id, folder, self.place.clock, self.niceness)
         return True
 

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.integration.core.parts import Base, Effect
 from tidemill.api.events.v1 import DocumentChunked
+from tidemill.backoff import Backoff
 from tidemill.broker.embedded import EmbeddedBroker
 from tidemill.broker.settings import BrokerSettings
 from tidemill.bus import Delivery
@@ -36,7 +37,7 @@ from tidemill.topics import DOCUMENTS_CHUNKED
 
 TOPIC = DOCUMENTS_CHUNKED
 PLACES = [TopicPartition(TOPIC.name, n) for n in range(TOPIC.partitions)]
-AT_ONCE = RetryPolicy(first_delay_seconds=0.0, max_delay_seconds=0.0)
+AT_ONCE = RetryPolicy(backoff=Backoff(0.0, 0.0))
 
 
 @dataclass

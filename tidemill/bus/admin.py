@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError
 
+from tidemill.bus.goodbye import GOODBYE_SECONDS
 from tidemill.faults import Fault, Reason
 from tidemill.topics import CATALOGUE, DEAD_LETTER_RETENTION_MS, MAX_DEAD_LETTER_BYTES
 
@@ -55,7 +57,9 @@ async def create_topics(bootstrap: str) -> list[TopicStatus]:
     except (KafkaError, TimeoutError, OSError) as error:
         raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error
     finally:
-        await client.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_SECONDS):
+                await client.close()
     new = {topic.name for topic in missing}
     return [TopicStatus(topic.name, topic.name in new) for topic in wanted]
 

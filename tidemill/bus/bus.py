@@ -10,12 +10,14 @@ from typing import Any
 import structlog
 from faststream.kafka import KafkaBroker
 
+from tidemill.backoff import Backoff
 from tidemill.bus import kafka
 from tidemill.bus.admin import create_topics
 from tidemill.bus.attempt import Handler
 from tidemill.bus.consumer import Consumer
 from tidemill.bus.envelope import TOKEN, split_key
 from tidemill.bus.flood import DEAD_LETTER_FLOOD, stopped_message, tell_stopped
+from tidemill.bus.goodbye import say_goodbye
 from tidemill.bus.line import BESIDE, Line
 from tidemill.bus.outbox import Relay
 from tidemill.bus.policy import FloodBrake, NoBrake, RetryPolicy
@@ -31,9 +33,11 @@ from tidemill.topics import CATALOGUE, M, Topic
 
 log = structlog.get_logger()
 
-DRAIN_SECONDS = 5.0
-STOP_SECONDS = kafka.STOP_SECONDS + 2.0
-CONNECT_RETRY_SECONDS = 0.5
+# A service is gone 10 seconds after it was told to stop, whatever its broker does: consumers end
+# beside the RPCs, then the outbox drains, then the broker is told goodbye.
+LEAVE_SECONDS = 1.5
+DRAIN_SECONDS = 1.5
+CONNECT_BACKOFF = Backoff(0.5, 2.0)
 PROBE_EVERY_SECONDS = 5.0
 
 
@@ -128,10 +132,10 @@ class Bus:
         await self._connected.wait()
 
     async def _run(self) -> None:
-        while True:
-            if await self._connect():
-                break
-            await asyncio.sleep(CONNECT_RETRY_SECONDS)
+        failures = 0
+        while not await self._connect():
+            failures += 1
+            await asyncio.sleep(CONNECT_BACKOFF.delay(failures))
         self._spawn(self._probe())
         self._relaying = asyncio.create_task(self.relay.run())
         self._connected.set()
@@ -203,17 +207,18 @@ class Bus:
         return sorted(stalled | self._flooded)
 
     async def stop_consuming(self) -> None:
-        """Finish the records in hand or hand them back, within STOP_SECONDS."""
+        """Finish the records in hand or hand them back, then leave; both within bounds."""
         self._stopping.set()
         if not self._connected.is_set():
             return
         drains = [s.line.drain(kafka.STOP_SECONDS) for s in self._subscriptions]
         await asyncio.gather(*drains)
         stops = [s.subscriber.stop() for s in self._subscriptions]
-        await asyncio.gather(*stops, return_exceptions=True)
-        # FastStream cancels what is left without waiting for it to clean up.
         with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(LEAVE_SECONDS):
+                # A broker that is silent lets nobody leave its group.
+                await asyncio.gather(*stops, return_exceptions=True)
+                # FastStream cancels what is left without waiting for it to clean up.
                 for subscription in self._subscriptions:
                     await subscription.consumer.idle.wait()
 
@@ -225,7 +230,12 @@ class Bus:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._drain()
         self._connected.clear()
-        await self._broker.stop()
+        await self._say_goodbye()
+
+    async def _say_goodbye(self) -> None:
+        """The producer would wait for what it holds, which the outbox holds too."""
+        if not await say_goodbye(self._broker):
+            log.warning("broker_left_without_goodbye")
 
     async def _drain(self) -> None:
         if self._relaying is None:

@@ -225,7 +225,7 @@ class Consumer(Generic[M]):
         held = failure.kind is Kind.DEPENDENCY
         log.warning("delivery_retried", consumer=self.name, reason=reason, tries=tries, held=held)
         self.telemetry.count(catalogue.DELIVERY_RETRIES, consumer=self.name, reason=reason)
-        await self.rest(self.policy.delay(tries))
+        await self.rest(self.policy.backoff.delay(tries))
         if self.stopping.is_set():
             raise Held
 

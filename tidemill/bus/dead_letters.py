@@ -4,11 +4,10 @@ drop them."""
 from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.errors import KafkaError
-
 from tidemill.bus.envelope import CONSUMER, REPLAY, TOKEN, split_key
 from tidemill.bus.letters import (
     DeadLetter,
+    broker_faults,
     is_replayable,
     producing,
     read_letters,
@@ -163,10 +162,8 @@ async def send(
     producer: Any, topic: str, key: bytes, value: bytes | None, headers: dict[str, str]
 ) -> None:
     raw = [(name, text.encode()) for name, text in headers.items()]
-    try:
+    async with broker_faults():
         await producer.send_and_wait(topic, value, key=key, headers=raw)
-    except KafkaError as error:
-        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error
 
 
 def replay_headers(letter: DeadLetter, identity: Identity) -> dict[str, str]:

@@ -22,7 +22,9 @@ from tidemill.topics import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
 log = structlog.get_logger()
 
 ENQUEUE_SECONDS = 30.0
-STOP_SECONDS = 8.0
+REQUEST_MS = 20_000
+STOP_SECONDS = 5.0
+"""How long the records in hand may take once the service stops."""
 SESSION_MS = 10_000
 # A record ends the wait; on a silent topic every question costs both sides a millisecond or two.
 FETCH_WAIT_MS = 1_500
@@ -41,7 +43,7 @@ def kafka_broker(bootstrap: str, client_id: str) -> KafkaBroker:
         ack_policy=AckPolicy.MANUAL,
         max_request_size=MAX_DEAD_LETTER_BYTES,
         compression_type=None,
-        request_timeout_ms=20_000,
+        request_timeout_ms=REQUEST_MS,
         graceful_timeout=STOP_SECONDS,
         logger=None,
     )

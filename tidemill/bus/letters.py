@@ -23,6 +23,7 @@ from tidemill.bus.envelope import (
     header_text,
     split_key,
 )
+from tidemill.bus.goodbye import say_goodbye
 from tidemill.bus.marks import Mark, Standing, State, after, mark_of
 from tidemill.faults import Fault, Reason
 from tidemill.topics import CATALOGUE, MAX_DEAD_LETTER_BYTES
@@ -199,8 +200,10 @@ async def all_records(consumer: Any) -> AsyncIterator[Any]:
     for partition in partitions:
         silent, end = 0, ends[partition]
         consumer.seek(partition, starts[partition])
-        while await consumer.position(partition) < end:
+        while True:
             async with broker_faults():
+                if await consumer.position(partition) >= end:
+                    break
                 batch = await consumer.getmany(partition, timeout_ms=POLL_MS)
             silent = 0 if batch else silent + 1
             if silent > MAX_SILENT_POLLS:
@@ -226,7 +229,7 @@ async def reading(bootstrap: str, names: list[str]) -> AsyncIterator[Any]:
             await consumer.start()
         yield consumer
     finally:
-        await consumer.stop()
+        await say_goodbye(consumer)
 
 
 @asynccontextmanager
@@ -242,7 +245,7 @@ async def producing(bootstrap: str) -> AsyncIterator[Any]:
             await producer.start()
         yield producer
     finally:
-        await producer.stop()
+        await say_goodbye(producer)
 
 
 @asynccontextmanager

@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import structlog
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, tuple_
 
+from tidemill.backoff import Backoff
 from tidemill.bus.tables import OutboxRow
 from tidemill.db import Database
 from tidemill.faults import Fault, Reason
@@ -18,7 +19,7 @@ BATCH_BYTES = 16 * 1024 * 1024
 IDLE_SECONDS = 2.0
 """Rows that another process left; this one's own commits wake the relay."""
 PACE_SECONDS = 0.02
-MAX_BACKOFF_SECONDS = 5.0
+BACKOFF = Backoff(0.1, 5.0)
 CONFIRM_SECONDS = 30.0
 
 # Hands a row to the producer, in order; the future ends when the broker has it.
@@ -45,19 +46,19 @@ class Relay:
         self._wake.set()
 
     async def run(self) -> None:
-        backoff = 0.1
+        failures = 0
         while True:
             self._wake.clear()
             try:
                 moved = await self.move_batch()
-                backoff = 0.1
+                failures = 0
             except Exception as error:  # the relay must outlive every failure of broker and disk
                 reason = error.reason.value if isinstance(error, Fault) else type(error).__name__
-                log.warning("outbox_relay_failed", reason=reason, retry_seconds=backoff)
+                failures += 1
+                log.warning("outbox_relay_failed", reason=reason, failures=failures)
                 if self._closing:
                     return
-                await self._rest(backoff)
-                backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
+                await self._rest(BACKOFF.delay(failures))
                 continue
             if moved:
                 await self._pace()
@@ -90,12 +91,18 @@ class Relay:
         rows = await self._oldest()
         sent = await self._publish(rows)
         if sent:
-            async with self._database.transaction() as session:
-                done = OutboxRow.position.in_([row.position for row in sent])
-                await session.execute(delete(OutboxRow).where(done))
+            await self._forget(sent)
         if len(sent) < len(rows):
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker")
         return len(sent)
+
+    async def _forget(self, sent: Sequence[OutboxRow]) -> None:
+        """Position and headers, which hold the event's id: SQLite gives a position again once the
+        table is empty, so that of a relay that was frozen meanwhile may be another event's."""
+        place = tuple_(OutboxRow.position, OutboxRow.headers)
+        done = place.in_([(row.position, row.headers) for row in sent])
+        async with self._database.transaction() as session:
+            await session.execute(delete(OutboxRow).where(done))
 
     async def _oldest(self) -> Sequence[OutboxRow]:
         """Up to BATCH rows, and at least one, within BATCH_BYTES of values."""

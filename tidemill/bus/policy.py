@@ -4,7 +4,10 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum
 
+from tidemill.backoff import Backoff
 from tidemill.faults import Fault
+
+DELIVERY_BACKOFF = Backoff(0.2, 15.0)
 
 
 class Kind(Enum):
@@ -34,21 +37,16 @@ class RetryPolicy:
 
     attempts: int = 3
     hang_seconds: float = 5.0
-    first_delay_seconds: float = 0.2
-    max_delay_seconds: float = 15.0
+    backoff: Backoff = DELIVERY_BACKOFF
     hold_seconds: float = 15 * 60
-
-    def delay(self, attempt: int) -> float:
-        """Seconds to wait after the attempt-th failure, counted from 1."""
-        doublings = min(attempt - 1, 30)
-        return float(min(self.first_delay_seconds * 2**doublings, self.max_delay_seconds))
 
     def again(self, failure: Failure, own: int, elapsed: float, timeout: float = 0.0) -> bool:
         """Whether to try once more. own: failed tries that were the handler's own doing;
         elapsed: seconds since the first try began; timeout: seconds that the next may take."""
         if failure.kind is Kind.DEPENDENCY:
             return elapsed < self.hold_seconds
-        if failure.kind is Kind.HANG and elapsed + self.delay(own) + timeout > self.hang_seconds:
+        longest = elapsed + self.backoff.bound(own) + timeout
+        if failure.kind is Kind.HANG and longest > self.hang_seconds:
             return False
         return failure.kind is not Kind.FINAL and own < self.attempts
 

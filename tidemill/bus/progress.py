@@ -54,6 +54,6 @@ class Progress:
         """True when a try runs far past its time, or records wait and none is taken."""
         now = self.clock.monotonic()
         if not self.consumer.idle.is_set():
-            longest = max(self.consumer.timeout, self.consumer.policy.max_delay_seconds)
+            longest = max(self.consumer.timeout, self.consumer.policy.backoff.most)
             return now - self.consumer.pulse > longest + STALL_SECONDS
         return self.waiting_since is not None and now - self.waiting_since > STALL_SECONDS

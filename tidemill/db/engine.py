@@ -1,12 +1,13 @@
 """One database a service; sessions for reading, units of the bus for writing."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import MetaData, event, text
+from sqlalchemy import Column, Integer, MetaData, Table, event, insert, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -16,14 +17,23 @@ from sqlalchemy.ext.asyncio import (
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.orm import Session
 
 from tidemill.faults import Fault, Reason
 
 BUSY_SECONDS = 10
+HANG_SECONDS = 5.0
 
 # Words of a SQLite operational error that is a mistake of the code, which no waiting heals.
 MISTAKES = ("no such", "syntax error", "has no column", "ambiguous", "too many")
 FULL = ("disk is full", "disk full", "no space left")
+
+PROBE = Table(
+    "storage_probe",
+    MetaData(),
+    Column("id", Integer, primary_key=True),
+    Column("count", Integer, nullable=False),
+)
 
 
 class Database:
@@ -36,6 +46,7 @@ class Database:
         self._reading = async_sessionmaker(reading, expire_on_commit=False)
         # SQLite has one writer; queueing here is fair and needs no polling of its lock.
         self._single = asyncio.Lock() if engine.dialect.name == "sqlite" else None
+        self.writes = Writes()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -47,10 +58,11 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
         """A session that commits at the end or leaves nothing. Never open one inside another."""
-        async with self._writer():
-            with storage_faults():
-                async with self._sessions.begin() as session:
-                    yield session
+        with self.writes.watched():
+            async with self._writer():
+                with storage_faults():
+                    async with self._sessions.begin() as session:
+                        yield session
 
     def _writer(self) -> AbstractAsyncContextManager[None]:
         return nullcontext() if self._single is None else held_briefly(self._single)
@@ -61,9 +73,50 @@ class Database:
                 await connection.run_sync(metadata.create_all)
 
     async def ping(self) -> None:
-        """Raises Fault(DEPENDENCY_UNAVAILABLE) when the database does not answer."""
+        """Raises Fault when the database does not answer, or takes no writes: a full or locked
+        one still reads, so after a write that failed or hangs a real one must pass."""
         async with self.session() as session:
             await session.execute(text("SELECT 1"))
+        if self.writes.hang():
+            raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="database")
+        if self.writes.failed:
+            async with self.transaction() as session:
+                await session.run_sync(write_probe)
+
+
+def write_probe(session: Session) -> None:
+    """One row that changes with every probe."""
+    connection = session.connection()
+    PROBE.create(connection, checkfirst=True)
+    counted = connection.execute(update(PROBE).values(count=PROBE.c.count + 1))
+    if not counted.rowcount:
+        connection.execute(insert(PROBE).values(id=1, count=1))
+
+
+class Writes:
+    """What became of the latest writes. failed: whether the last one met a storage fault."""
+
+    def __init__(self) -> None:
+        self.failed = False
+        self._began: dict[object, float] = {}
+
+    def hang(self) -> bool:
+        """Whether one has taken far longer than any should."""
+        oldest = min(self._began.values(), default=time.monotonic())
+        return time.monotonic() - oldest > HANG_SECONDS
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        mark = object()
+        self._began[mark] = time.monotonic()
+        try:
+            yield
+            self.failed = False
+        except Fault as fault:
+            self.failed = fault.metadata.get("dependency") == "database" or self.failed
+            raise
+        finally:
+            del self._began[mark]
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ import grpc
 import numpy as np
 import tritonclient.grpc.aio as triton
 from numpy.typing import NDArray
+from tritonclient.grpc import MAX_GRPC_MESSAGE_SIZE
 from tritonclient.utils import InferenceServerException
 
 from tidemill.modelserver import adapters
@@ -32,6 +33,14 @@ ADMIN_HEADER = "triton-grpc-protocol-admin-token"
 # Triton 2.51 can crash when a unary deadline expires while it answers: the server-side timeout
 # decides, and the gRPC deadline is only there for a server that is gone.
 DEADLINE_MARGIN_S = 10.0
+# As between services: a server that is gone without a word is noticed within seconds, not minutes.
+CHANNEL = (
+    ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_SIZE),
+    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_SIZE),
+    ("grpc.http2.ping_timeout_ms", 8_000),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class ModelServer:
         self._client: Any = None
 
     async def __aenter__(self) -> Self:
-        self._client = triton.InferenceServerClient(self._address)
+        self._client = triton.InferenceServerClient(self._address, channel_args=CHANNEL)
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -1,5 +1,7 @@
 """What can go wrong at the model server, each with a machine-readable reason."""
 
+OVERLOADED = "MODEL_OVERLOADED"
+
 
 class ModelServerError(Exception):
     """Base of all; the text is the reason alone, never the server's own words."""
@@ -42,7 +44,7 @@ def from_server(code: str, message: str) -> ModelServerError:
     if "longer than the maximum model length" in words:
         return InvalidRequest("PROMPT_TOO_LONG")
     if "maximum queue size" in words or "request timeout expired" in words:
-        return ModelServerUnavailable("MODEL_OVERLOADED")
+        return ModelServerUnavailable(OVERLOADED)
     if "is not healthy" in words:
         return ModelServerUnavailable("MODEL_CRASHED")
     if "protocol is restricted" in words:

@@ -19,6 +19,11 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_send_message_length", MAX_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # A call pings too. What its other side, gone without a word, does not answer within this time
+    # ends the connection; by default that is a minute, and keepalive alone does not shorten it.
+    ("grpc.http2.ping_timeout_ms", 8_000),
+    # A connection that is taken and never spoken on is tried anew after this time.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     # A service that restarts is found again within a second.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),

@@ -16,6 +16,7 @@ from tidemill.clock import Clock
 from tidemill.faults import Fault, Reason, faults_in
 from tidemill.rpc.access import access_of
 from tidemill.rpc.caller import set_caller
+from tidemill.rpc.door import Door
 from tidemill.rpc.errors import to_status
 from tidemill.security.tokens import RPC_AUDIENCE, Verifier
 from tidemill.telemetry import Telemetry, catalogue
@@ -54,6 +55,7 @@ class Guard(grpc.aio.ServerInterceptor):
         self._verifier = verifier
         self._telemetry = telemetry
         self._clock = clock
+        self._door = Door(clock)
 
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
@@ -114,6 +116,11 @@ class Guard(grpc.aio.ServerInterceptor):
     @asynccontextmanager
     async def _served(self, method: Method, context: Any) -> AsyncIterator[None]:
         started, outcome = self._clock.monotonic(), "OK"
+        if not self._door.enter():
+            # Before anything that costs: refusals must not take the time of the work.
+            labels = {"method": method.label, "code": Reason.OVERLOADED.value}
+            self._telemetry.observe(catalogue.RPC_SECONDS, 0.0, **labels)
+            await context.abort_with_status(to_status(self._door.refusal()))
         span = self._span(method)
         try:
             with use_span(span, record_exception=False, set_status_on_exception=False):
@@ -131,6 +138,7 @@ class Guard(grpc.aio.ServerInterceptor):
             span.set_status(Status(StatusCode.ERROR, outcome))
             await context.abort_with_status(to_status(fault))
         finally:
+            self._door.leave()
             span.end()
             elapsed = self._clock.monotonic() - started
             self._telemetry.observe(

@@ -24,7 +24,8 @@ from tidemill.telemetry import Telemetry
 
 log = structlog.get_logger()
 
-GRACE_SECONDS = 8.0
+GRACE_SECONDS = 5.0
+"""Beside the consumers' own; see tidemill/bus/bus.py for the whole stop."""
 MAX_CONCURRENT_RPCS = 256
 
 
@@ -41,6 +42,8 @@ class RpcServer:
     async def start(self, services: list[str]) -> None:
         """Listen. Refuses an RPC without an access rule, a taken port, and open plaintext."""
         check_access_rules(services)
+        # The library's servicer says SERVING until it is told otherwise.
+        await self.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         if self.settings.dev:
             names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self.grpc)
@@ -142,6 +145,9 @@ async def open_server(
         options=[
             ("grpc.max_receive_message_length", MAX_BYTES),
             ("grpc.max_send_message_length", MAX_BYTES),
+            # Callers' pings, which a server takes for abuse by default.
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+            ("grpc.http2.max_ping_strikes", 0),
             # Two servers on one port would share its calls silently.
             ("grpc.so_reuseport", 0),
         ],

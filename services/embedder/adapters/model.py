@@ -7,7 +7,7 @@ from tidemill.api.common.v1 import EmbeddingModel
 from tidemill.faults import Fault, Reason
 from tidemill.modelserver import client
 from tidemill.modelserver.client import ModelServer
-from tidemill.modelserver.errors import InvalidRequest, ModelServerError, ModelStalled
+from tidemill.modelserver.errors import OVERLOADED, InvalidRequest, ModelServerError, ModelStalled
 
 IDENTITY_SECONDS = 5.0
 
@@ -46,6 +46,8 @@ def fault_of(error: ModelServerError) -> Fault:
         return Fault(Reason.DEADLINE_EXCEEDED, dependency="model_server", cause=error.reason)
     if isinstance(error, InvalidRequest):
         return Fault(Reason.INVALID_ARGUMENT, dependency="model_server", cause=error.reason)
+    if error.reason == OVERLOADED:
+        return Fault(Reason.OVERLOADED, dependency="model_server")
     return Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="model_server", cause=error.reason)
 
 

@@ -28,12 +28,17 @@ async def first_waiting(session: AsyncSession, tenant_id: str) -> WaitingAdapter
     return found
 
 
-async def next_due(database: Database, now: float) -> EvaluationRow | None:
-    """The evaluation that has waited longest among those that may run now."""
+async def next_due(database: Database, now: float, longest: float) -> EvaluationRow | None:
+    """The evaluation that has waited longest among those that may run now.
+
+    longest: seconds that one is ever put off; what is due later than that was put off by a clock
+    that has stepped back since.
+    """
+    may_run = (EvaluationRow.due_at <= now) | (EvaluationRow.due_at > now + longest)
     async with database.session() as session:
         found: EvaluationRow | None = await session.scalar(
             select(EvaluationRow)
-            .where(EvaluationRow.done.is_(False), EvaluationRow.due_at <= now)
+            .where(EvaluationRow.done.is_(False), may_run)
             .order_by(EvaluationRow.due_at, EvaluationRow.evaluation_id)
             .limit(1)
         )

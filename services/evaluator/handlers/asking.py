@@ -12,7 +12,10 @@ from services.evaluator.domain.futility import is_hopeless
 from services.evaluator.domain.results import SampleResult, failed_result, score_answer
 from services.evaluator.domain.suites import Sample
 from services.evaluator.handlers.parts import Parts
+from tidemill.backoff import Backoff
 from tidemill.faults import Fault, Reason
+
+MAX_BACKOFF_SECONDS = 60.0
 
 log = structlog.get_logger()
 
@@ -140,9 +143,10 @@ async def _work(this: Round) -> None:
 async def ask_sample(parts: Parts, tenant_id: str, ask: Ask, *, give_up: bool) -> SampleResult:
     """The scored answer, or a failed result after every try. Raises Fault on an outage."""
     rules, last = parts.run, Fault(Reason.INTERNAL)
+    backoff = Backoff(rules.backoff_seconds, MAX_BACKOFF_SECONDS)
     for attempt in range(rules.attempts):
         if attempt:
-            await asyncio.sleep(rules.backoff_seconds * 2 ** (attempt - 1))
+            await asyncio.sleep(backoff.delay(attempt))
         try:
             answer = await parts.serving.ask(
                 tenant_id,

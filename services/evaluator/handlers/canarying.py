@@ -66,7 +66,7 @@ async def _judgement(parts: Parts, canary: ReleaseRow) -> Judgement:
     async with parts.database.session() as session:
         new = await traffic.read_arm(session, canary.tenant_id, canary.release_id)
         control = await traffic.read_arm(session, canary.tenant_id, canary.parent_id)
-    elapsed = parts.now() - canary.changed_at
+    elapsed = parts.elapsed(f"canary {canary.release_id}", canary.changed_at)
     return judge_canary(new, control, elapsed, canary.refusal_gap, parts.canary)
 
 

@@ -18,7 +18,7 @@ log = structlog.get_logger()
 
 async def run_next(parts: Parts) -> bool:
     """Works on the evaluation that is due; False when none is."""
-    due = await evaluations.next_due(parts.database, parts.now())
+    due = await evaluations.next_due(parts.database, parts.now(), parts.run.rerun_seconds)
     if due is None:
         return False
     with parts.tracer.start_as_current_span(
@@ -40,10 +40,14 @@ async def _run(parts: Parts, due: EvaluationRow) -> None:
         await deciding.close_without_verdict(parts, due)
     elif suite is not None:
         await _measure(parts, due, suite)
-    elif parts.now() - due.created_at >= parts.run.suite_wait_seconds:
+    elif waited(parts, due) >= parts.run.suite_wait_seconds:
         await deciding.reject_without_suite(parts, due)
     else:
         await _postpone(parts, due, runs=0)
+
+
+def waited(parts: Parts, due: EvaluationRow) -> float:
+    return parts.elapsed(f"evaluation {due.evaluation_id}", due.created_at)
 
 
 async def _measure(parts: Parts, due: EvaluationRow, suite: Suite) -> None:

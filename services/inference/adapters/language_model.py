@@ -9,6 +9,7 @@ from services.inference.domain.completion import CompletionRequest, Delta
 from tidemill.faults import Fault, Reason
 from tidemill.modelserver.client import LLM, CompletionDelta, ModelServer, Sampling
 from tidemill.modelserver.errors import (
+    OVERLOADED,
     AdapterConflict,
     AdapterNotFound,
     InvalidRequest,
@@ -19,8 +20,9 @@ from tidemill.modelserver.errors import (
 class LanguageModel:
     """Greedy completions of one model server.
 
-    Faults: DEPENDENCY_UNAVAILABLE when it is down, stalled or overloaded; ADAPTER_UNAVAILABLE
-    when it does not hold the adapter; INVALID_ARGUMENT when the prompt is too long for it.
+    Faults: DEPENDENCY_UNAVAILABLE when it is down or stalled; OVERLOADED when its queue is full;
+    ADAPTER_UNAVAILABLE when it does not hold the adapter; INVALID_ARGUMENT when the prompt is too
+    long for it.
     """
 
     def __init__(self, server: ModelServer) -> None:
@@ -82,6 +84,8 @@ def fault_of(error: ModelServerError) -> Fault:
             return Fault(Reason.FAILED_PRECONDITION, problem=error.reason)
         case InvalidRequest():
             return Fault(Reason.INVALID_ARGUMENT, problem=error.reason)
+        case _ if error.reason == OVERLOADED:
+            return Fault(Reason.OVERLOADED, dependency="model_server")
         case _:
             cause = error.reason
             return Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="model_server", cause=cause)

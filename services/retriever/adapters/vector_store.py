@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ ROWS_A_CALL = 500
 MAX_LIMIT = 16_384
 """Milvus returns at most this many hits."""
 SERVER_THREADS = 8
+CLOSE_SECONDS = 2.0
 CONTENTS_SECONDS = 600.0
 """Listing a whole collection takes many calls."""
 NOT_LOADED = 101
@@ -74,7 +76,11 @@ class VectorStore:
         """Lets go of the file or the server; a second time it does nothing."""
         if not self._closed:
             self._closed = True
-            await asyncio.get_running_loop().run_in_executor(self._threads, self._close)
+            loop = asyncio.get_running_loop()
+            with suppress(TimeoutError):
+                # A thread that hangs in the store is left to the end of the process.
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await loop.run_in_executor(self._threads, self._close)
             self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def create_collection(self, name: str, dimensions: int) -> None:

@@ -9,7 +9,7 @@ from services.retriever.adapters.store import IndexRow
 from services.retriever.adapters.vector_store import Entity, VectorStore
 from services.retriever.domain import vectors
 from tidemill.bus import Bus
-from tidemill.clock import Clock
+from tidemill.clock import Clock, StepWatch
 
 log = structlog.get_logger()
 
@@ -31,6 +31,7 @@ class Upkeep:
         self._clock = clock
         self._grace = timedelta(seconds=grace_seconds)
         self._staged_grace = timedelta(seconds=staged_grace_seconds)
+        self._steps = StepWatch(clock)
         self.reconciled = False
 
     async def reconcile_once(self) -> None:
@@ -57,7 +58,7 @@ class Upkeep:
 
     async def sweep(self) -> None:
         """Forgets versions that no search can still need: vectors first, then rows."""
-        if not self.reconciled:
+        if not self.reconciled or not self._steps.steady_for(self._staged_grace):
             return
         for index in await self._indexes():
             while keys := await self.ended(index):

@@ -23,7 +23,7 @@ from services.trainer.handlers.telling import run_changed, trained
 from tidemill import topics
 from tidemill.artifacts import Artifact, ArtifactStore, store_faults
 from tidemill.bus import Bus, Unit
-from tidemill.clock import Clock
+from tidemill.clock import Clock, Stopwatch
 from tidemill.db import Database
 from tidemill.ids import new_id
 from tidemill.modelserver.weights import Weights
@@ -56,6 +56,7 @@ class Place:
     artifacts: ArtifactStore
     clock: Clock
     tracer: Tracer
+    watch: Stopwatch
 
     def run(self, run_id: str) -> Path:
         return self.folder / run_id
@@ -74,11 +75,25 @@ async def due_tenant(
             if too_few.get(tenant) == count:
                 continue
             found = await harvest(session, tenant, rules.limits)
-            if rules.trigger.fires(found.fresh, found.first, found.last, place.clock.now()):
+            now = now_of(place, tenant, found)
+            if rules.trigger.fires(found.fresh, found.first, found.last, now):
                 return tenant, found
             if found.fresh < rules.trigger.min_feedback:
                 too_few[tenant] = count
     return None
+
+
+def now_of(place: Place, tenant: str, found: Harvest) -> datetime:
+    """Now, as counted from the tenant's last feedback: a step of the wall clock is no quiet."""
+    if found.last is None:
+        return place.clock.now()
+    return found.last + place.watch.since(tenant, found.last)
+
+
+def may_retry(place: Place, rules: Rules, row: RunRow) -> bool:
+    """True also when the time is further off than any pause: the clock has stepped back."""
+    left = row.retry_time - place.clock.now()
+    return not timedelta() < left <= rules.retry * 2**rules.attempts
 
 
 async def plan_run(

@@ -8,6 +8,7 @@ from typing import Any
 from tests.integration.core.parts import Base, effects, record_effect
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted
+from tidemill.backoff import Backoff
 from tidemill.bus import Delivery
 from tidemill.bus.dead_letters import (
     list_dead_letters,
@@ -21,7 +22,7 @@ from tidemill.runtime import Runtime
 from tidemill.security.keys import load_or_create_key
 from tidemill.security.tokens import Identity
 
-QUICK = RetryPolicy(attempts=3, first_delay_seconds=0.01, max_delay_seconds=0.05, hold_seconds=60)
+QUICK = RetryPolicy(attempts=3, backoff=Backoff(0.01, 0.05), hold_seconds=60)
 
 
 class Handler:
@@ -179,7 +180,7 @@ async def test_an_event_is_held_while_a_part_is_down_and_applied_when_it_returns
 async def test_an_event_is_parked_when_a_part_stays_down_for_too_long(
     outside: Any, run_service: Any, eventually: Any
 ) -> None:
-    handler = Handler(RetryPolicy(first_delay_seconds=0.01, hold_seconds=0.2))
+    handler = Handler(RetryPolicy(backoff=Backoff(0.01, 15.0), hold_seconds=0.2))
     async with run_service("ingest", outside.settings, handler.lifespan):
         await outside.submit("triton", event_id="one")
 
@@ -192,7 +193,7 @@ async def test_an_event_is_parked_when_a_part_stays_down_for_too_long(
 async def test_a_held_event_is_handed_back_at_once_when_the_service_stops(
     outside: Any, run_service: Any, eventually: Any
 ) -> None:
-    patient = RetryPolicy(first_delay_seconds=30, max_delay_seconds=30, hold_seconds=600)
+    patient = RetryPolicy(backoff=Backoff(30, 30, draw=lambda: 1.0), hold_seconds=600)
     handler = Handler(patient)
     clock = SystemClock()
     async with run_service("ingest", outside.settings, handler.lifespan):

@@ -1,5 +1,8 @@
 """How long a delivery is tried, and when a consumer stops by itself."""
 
+import random
+
+from tidemill.backoff import Backoff
 from tidemill.bus.policy import Failure, FloodBrake, Kind, RetryPolicy
 from tidemill.faults import Fault, Reason
 
@@ -24,9 +27,17 @@ def test_a_part_that_is_down_is_waited_for_by_time_not_by_count() -> None:
 
 
 def test_waits_double_up_to_a_limit() -> None:
-    policy = RetryPolicy(first_delay_seconds=0.2, max_delay_seconds=15)
-    assert [policy.delay(n) for n in (1, 2, 3)] == [0.2, 0.4, 0.8]
-    assert policy.delay(10_000) == 15
+    longest = Backoff(0.2, 15, draw=lambda: 1.0)
+    assert [longest.delay(n) for n in (1, 2, 3)] == [0.2, 0.4, 0.8]
+    assert longest.delay(10_000) == 15
+
+
+def test_waits_are_drawn_between_nothing_and_their_limit() -> None:
+    backoff = Backoff(1, 15, draw=random.Random(7).random)
+    delays = [backoff.delay(3) for _ in range(1_000)]
+    assert 0 <= min(delays) < 0.1
+    assert 3.9 < max(delays) <= 4
+    assert 1.8 < sum(delays) / 1_000 < 2.2
 
 
 def test_the_brake_trips_on_a_run_of_dead_letters() -> None:

@@ -1,5 +1,6 @@
 """The vector store is a projection: it can be lost, and it holds nothing that the rows forgot."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,20 @@ async def test_replaced_and_withdrawn_versions_are_swept_after_the_grace(world: 
     assert len(await world.vectors.contents(name)) == 1
     assert (await rows(world, ChunkRow), await rows(world, VersionRow)) == (1, 1)
     assert await world.found("acme", "three") == {("d", 2, "three")}
+
+
+async def test_a_step_of_the_wall_clock_sweeps_nothing_that_a_search_may_need(
+    world: World,
+) -> None:
+    await world.deliver(embedded("acme", "d", 1, ["one"]))
+    await world.deliver(embedded("acme", "d", 2, ["two"]))
+    name = await collection(world, "acme")
+    world.clock.stepped = timedelta(hours=1)
+    await world.upkeep.sweep()
+    assert len(await world.vectors.contents(name)) == 2
+    world.clock.forward(901.0)
+    await world.upkeep.sweep()
+    assert len(await world.vectors.contents(name)) == 1
 
 
 async def test_a_version_that_was_overtaken_while_staged_is_swept_too(world: World) -> None:

@@ -38,9 +38,10 @@ class ManualClock:
     """Time that moves when a test says so."""
 
     time: datetime = datetime(2026, 11, 22, tzinfo=UTC)
+    stepped: timedelta = timedelta()
 
     def now(self) -> datetime:
-        return self.time
+        return self.time + self.stepped
 
     def monotonic(self) -> float:
         return self.time.timestamp()

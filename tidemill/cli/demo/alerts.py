@@ -6,6 +6,7 @@ import time
 from aiokafka import AIOKafkaConsumer
 
 from tidemill.api.events.v1 import AlertKind, AlertRaised
+from tidemill.bus.goodbye import say_goodbye
 from tidemill.cli.output import CommandFailed
 from tidemill.topics import ALERTS_RAISED
 
@@ -41,5 +42,5 @@ async def wait_for_alerts(
                     found.append(alert)
             await asyncio.sleep(0)
     finally:
-        await consumer.stop()
+        await say_goodbye(consumer)
     return found
