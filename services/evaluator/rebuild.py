@@ -10,6 +10,7 @@ from services.evaluator.handlers import canarying, proposing, rebuilding
 from services.evaluator.handlers.parts import Parts
 from services.evaluator.settings import Settings
 from tidemill import topics
+from tidemill.clock import Stopwatch
 from tidemill.rebuild.plan import Input, Output, Plan, Stage
 from tidemill.rpc import Channels
 
@@ -27,6 +28,7 @@ def plan(stage: Stage) -> Plan:
         canary=settings.canary,
         run=settings.run,
         release=settings.release,
+        watch=Stopwatch(stage.clock),
     )
     return Plan(
         metadata=Base.metadata,
