@@ -32,10 +32,10 @@ demo: setup ## Run the whole loop on the example handbook (JSON=FILE writes the 
 	$(BIN)/tidemill demo $(if $(JSON),--json $(JSON)) $(DEMO_ARGS)
 
 test: setup ## Run all tests: unit, real broker, real Triton, end to end
-	@# Most tests wait for processes, so two run at a time; a process that a busy machine starved
-	@# is tried once more, and the report names it. The longest come first, so that both end
-	@# together. The loop gets the machine alone.
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder --reruns 1 -rR tests/integration tests/faults tests/ledger tests/outages tests/poison tests/conformance tests/unit
+	@# Most tests wait for processes, so three run at a time on two cores; a process that a busy
+	@# machine starved is tried once more, and the report names it. The longest come first, so that
+	@# all end together. The loop gets the machine alone.
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder --reruns 1 -rR tests/integration tests/faults tests/outages tests/simulation tests/poison tests/ledger tests/conformance tests/unit
 	$(BIN)/pytest tests/e2e
 	@echo "Next: make demo, or make check"
 
