@@ -158,12 +158,13 @@ class Consumer:
         return self._broker.heartbeat(self._group_id, self._member)
 
     async def _revoke(self) -> None:
+        # Nothing is handed out any more; what was handed out may still be on its way.
+        self._assigned.clear()
         if self._auto_commit:
             with suppress(KafkaError, IllegalStateError):
                 await self.commit()
         if self._listener is not None:
             await self._listener.on_partitions_revoked(self.assignment())
-        self._assigned.clear()
         self._positions = None
 
     async def _commit_now_and_then(self) -> None:
@@ -177,6 +178,9 @@ class Consumer:
         if self._positions is None or self._group_id is None:
             raise IllegalStateError("No partitions assigned")
         wanted = dict(self._positions) if offsets is None else offsets
+        for place in wanted:
+            if place not in self._positions:
+                raise IllegalStateError(f"Partition {place} is not assigned")
         await running_loop().point("before offset")
         await asked(self._broker)
         self._broker.commit(self._group_id, self._member, wanted)
@@ -189,12 +193,14 @@ class Consumer:
         while True:
             if self._stopped:
                 raise ConsumerStoppedError
+            if self._group_id is not None:
+                await self._assigned.wait()
             news = self._broker.news
             record = self._next(places)
             if record is not None:
                 await running_loop().point("take")
                 return record
-            await (self._assigned if self._positions is None else news).wait()
+            await news.wait()
             await pass_time(HOP)
 
     def _next(self, places: Sequence[TopicPartition]) -> ConsumerRecord[Any, Any] | None:

@@ -205,7 +205,8 @@ class World:
 
 
 def busy(runtime: Runtime) -> list[str]:
-    found = [s.consumer.name for s in runtime.bus._subscriptions if not s.consumer.idle.is_set()]
+    """Consumers with a record in hand or set aside."""
+    found = [s.consumer.name for s in runtime.bus._subscriptions if s.line._tasks]
     return found if runtime.bus._connected.is_set() else [runtime.service]
 
 

@@ -6,17 +6,18 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-from aiokafka import ConsumerRebalanceListener
 from faststream import AckPolicy
 from sqlalchemy import delete, event
 
 from tidemill.bus import consumer as consumers
 from tidemill.bus import inbox, kafka
-from tidemill.bus.consumer import Consumer, Held
+from tidemill.bus.consumer import Consumer
 from tidemill.bus.delivery import AlreadyApplied, Delivery
+from tidemill.bus.line import Line
+from tidemill.bus.line import Place as Place_
 from tidemill.bus.outbox import CONFIRM_SECONDS, Relay, is_confirmed
 from tidemill.bus.parking import dead_letter
-from tidemill.bus.policy import Kind, RetryPolicy
+from tidemill.bus.policy import RetryPolicy
 from tidemill.bus.tables import OutboxRow
 from tidemill.bus.unit import Unit
 from tidemill.db import engine
@@ -25,53 +26,26 @@ from tidemill.ids import new_id
 
 Place = tuple[Any, str, Callable[[Any], Any]]
 
-ACK_FIRST: Place = (kafka, "AckPolicy", lambda _: SimpleNamespace(ACK=AckPolicy.ACK_FIRST))
-"""FastStream's own default."""
+ACK_FIRST: Place = (kafka, "AckPolicy", lambda _: SimpleNamespace(MANUAL=AckPolicy.ACK_FIRST))
+"""FastStream's own default: the client commits what it has handed out, now and then."""
 
 
-def acknowledging_held(right: Any) -> Any:
-    """A delivery that could not be finished ends without an error, and is committed."""
+def settling_held(right: Any) -> Any:
+    """A delivery that could not be finished counts as settled."""
 
-    def delivery_function(consumer: Any, on_flood: Any) -> Any:
-        async def deliver(message: Any) -> None:
-            try:
-                await consumer.take(kafka.record_of(message.raw_message))
-            except Held:
-                return
+    async def settled(self: Line, record: Any) -> bool:
+        try:
+            await self._consumer.take(record)
+        except Exception:
+            return True
+        return True
 
-        return deliver
-
-    return delivery_function
+    return settled
 
 
-ACK_HELD: Place = (kafka, "delivery_function", acknowledging_held)
-
-
-class CommitOnRevoke(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Commit what we have before the partitions go, they say; the record in hand is among it."""
-
-    subscriber: Any = None
-
-    async def on_partitions_revoked(self, revoked: Any) -> None:
-        await self.subscriber.consumer.commit()
-
-    async def on_partitions_assigned(self, assigned: Any) -> None:
-        """Nothing to do."""
-
-
-def committing_on_revoke(right: Any) -> Any:
-    def subscribe(broker: Any, *args: Any) -> Any:
-        listener, plain = CommitOnRevoke(), broker.subscriber
-        proxy = SimpleNamespace(
-            subscriber=lambda *a, **options: plain(*a, **options, listener=listener)
-        )
-        listener.subscriber = right(proxy, *args)
-        return listener.subscriber
-
-    return subscribe
-
-
-OFFSET_IN_HAND: Place = (kafka, "subscribe", committing_on_revoke)
+ACK_HELD: Place = (Line, "_settled", settling_held)
+OFFSET_IN_HAND: Place = (Place_, "done", lambda _: property(lambda self: self.end))
+"""A record that is set aside does not hold the offset back."""
 
 
 def inbox_first(right: Any) -> Any:
@@ -194,8 +168,8 @@ INBOX_IGNORED: Place = (inbox, "is_done", lambda _: lambda row, claim: False)
 
 
 def endless(right: Any) -> Any:
-    def again(self: RetryPolicy, failure: Any, own: int, elapsed: float) -> bool:
-        return failure.kind in (Kind.OWN, Kind.FINAL, Kind.DEPENDENCY)
+    def again(self: RetryPolicy, *_: Any) -> bool:
+        return True
 
     return again
 
