@@ -148,7 +148,9 @@ class Line(ConsumerRebalanceListener):
             self._places.pop(place.partition, None)
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
-        """The records begin where the group's offset is."""
+        """The records begin where the group's offset is. One that was handed out before the
+        partitions went may have come in since: its offset says nothing about those before it."""
+        await self.on_partitions_revoked(assigned)
 
     def _close(self) -> None:
         """Begin nothing more; what was set aside is handed back, the caller's own task goes on."""
