@@ -120,7 +120,7 @@ class Milvus:
 class Triton:
     """Stands for tritonclient's InferenceServerClient: an embedder that depends on text alone."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, channel_args: object = None) -> None:
         self._stores = the_stores()
 
     async def _reach(self) -> None:
