@@ -33,6 +33,8 @@ log = structlog.get_logger()
 STOP_SECONDS = 10.0
 UNREADY_SECONDS = 1.0
 DOCUMENTS = 120
+# With a status: the stop's, or that of the model server which did not answer in time.
+STREAM_ENDS = ENDED | {grpc.StatusCode.DEADLINE_EXCEEDED}
 MODEL = EmbeddingModel(name="small", version="1", dimensions=8)
 
 
@@ -124,7 +126,7 @@ async def test_every_service_stops_in_time_under_load_and_loses_nothing(
             assert max(s.ended for s in stops.values()) < STOP_SECONDS, stops
             assert max(s.unready for s in stops.values()) < UNREADY_SECONDS, stops
             log.info("stopped", **{name: stop.ended for name, stop in stops.items()})
-            assert set(await asyncio.wait_for(asyncio.gather(*asked), 5)) <= ENDED
+            assert set(await asyncio.wait_for(asyncio.gather(*asked), 5)) <= STREAM_ENDS
             await loading
         services.start("ingest", "retriever")
         await nothing_lost(settings.home, eventually)

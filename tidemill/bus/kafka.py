@@ -23,7 +23,7 @@ log = structlog.get_logger()
 
 ENQUEUE_SECONDS = 30.0
 REQUEST_MS = 20_000
-STOP_SECONDS = 5.0
+STOP_SECONDS = 4.0
 """How long the records in hand may take once the service stops."""
 SESSION_MS = 10_000
 # A record ends the wait; on a silent topic every question costs both sides a millisecond or two.

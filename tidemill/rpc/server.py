@@ -24,7 +24,7 @@ from tidemill.telemetry import Telemetry
 
 log = structlog.get_logger()
 
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 4.0
 """Beside the consumers' own; see tidemill/bus/bus.py for the whole stop."""
 MAX_CONCURRENT_RPCS = 256
 

@@ -228,10 +228,12 @@ async def test_a_request_that_is_no_message_is_refused_with_a_reason(served: Ser
             assert caught.value.reason is Reason.SCHEMA_INVALID
 
 
-async def test_health_needs_no_token(served: Served) -> None:
+async def test_health_needs_no_token_and_serves_nothing_before_it_is_told_to(
+    served: Served,
+) -> None:
     stub = health_pb2_grpc.HealthStub(served.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
-    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 async def test_an_rpc_outside_the_contracts_is_unknown(served: Served) -> None:
