@@ -13,9 +13,10 @@ import structlog
 from tidemill.broker.clock import Clock
 from tidemill.broker.storage import cleaning, replacement, seal
 from tidemill.broker.storage.batch_filter import BatchFilter
-from tidemill.broker.storage.cleaning import Cleaned, Pace, SegmentDamaged, Stopped
+from tidemill.broker.storage.cleaning import Cleaned, SegmentDamaged
 from tidemill.broker.storage.disk import Disk
 from tidemill.broker.storage.key_map import AbortedRecords, KeyMap
+from tidemill.broker.storage.pace import Pace, Stopped
 from tidemill.broker.storage.partition import Partition
 from tidemill.broker.storage.segment import Segment
 from tidemill.broker.topic_configs import CompactionRules

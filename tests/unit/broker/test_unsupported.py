@@ -9,10 +9,20 @@ from tidemill.broker.embedded import EmbeddedBroker
 from tidemill.broker.settings import BrokerSettings
 
 
-async def test_a_compacted_topic_is_refused(settings: BrokerSettings, clients: Any) -> None:
+@pytest.mark.parametrize(
+    "configs",
+    [
+        {"cleanup_policy": "compact,shred"},
+        {"cleanup_policy": ""},
+        {"remote_storage_enable": "true"},
+    ],
+)
+async def test_a_setting_it_does_not_honour_is_refused(
+    settings: BrokerSettings, clients: Any, configs: dict[str, str]
+) -> None:
     async with EmbeddedBroker(settings) as broker, clients:
         with pytest.raises(InvalidConfigurationError):
-            await clients.topic(broker.bootstrap, cleanup_policy="compact")
+            await clients.topic(broker.bootstrap, **configs)
 
 
 async def test_an_idempotent_producer_is_served(settings: BrokerSettings, clients: Any) -> None:

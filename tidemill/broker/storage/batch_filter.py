@@ -68,7 +68,7 @@ class BatchFilter:
         body = records.plain_records(header, batch)
         if body is None:
             raise IndexError
-        for record in records.views(header, body):
+        for record in self.keys.pace.over(records.views(header, body)):
             fate = self._fate(header, record)
             if fate is not _Fate.DROPPED:
                 kept.append(record)

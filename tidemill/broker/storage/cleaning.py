@@ -2,11 +2,9 @@
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 import structlog
 
@@ -15,41 +13,16 @@ from tidemill.broker.storage.batch import BatchHeader
 from tidemill.broker.storage.batch_filter import BatchFilter
 from tidemill.broker.storage.disk import Buffer, Disk
 from tidemill.broker.storage.key_map import AbortedRecords, KeyMap
+from tidemill.broker.storage.pace import Pace
 from tidemill.broker.storage.producers import ProducerStates
 from tidemill.broker.storage.replacement import cleaned_path
 from tidemill.broker.storage.segment import Segment
 
-_WORK_SECONDS = 0.001
-_REST_SECONDS = 0.001
 _log = structlog.get_logger(__name__)
-
-
-class Stopped(Exception):
-    """The broker is closing."""
 
 
 class SegmentDamaged(Exception):
     """A full segment has bytes that are no batch; it is left as it is."""
-
-
-class Pace:
-    """Lets the event loop have the interpreter: a millisecond of rest for each one of work."""
-
-    def __init__(self) -> None:
-        self._stop = Event()
-        self._rested_at = time.perf_counter()
-
-    def stop(self) -> None:
-        """Ends the work at its next step."""
-        self._stop.set()
-
-    def step(self) -> None:
-        """Called after each piece of work; raises Stopped."""
-        if self._stop.is_set():
-            raise Stopped
-        if time.perf_counter() - self._rested_at > _WORK_SECONDS:
-            self._stop.wait(_REST_SECONDS)
-            self._rested_at = time.perf_counter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +45,7 @@ def read_keys(
     max_keys: int,
 ) -> KeyMap:
     """The keys of all records between two offsets, or as many as fit; raises OSError."""
-    keys = KeyMap(start, end, max_keys)
+    keys = KeyMap(start, end, max_keys, pace)
     for segment in segments:
         if segment.next_offset <= start:
             continue

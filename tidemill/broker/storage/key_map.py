@@ -7,6 +7,7 @@ from hashlib import blake2b
 from tidemill.broker.storage import records
 from tidemill.broker.storage.batch import BatchHeader
 from tidemill.broker.storage.disk import Buffer
+from tidemill.broker.storage.pace import Pace
 from tidemill.broker.storage.transaction_index import AbortedTransaction
 
 _DIGEST_BYTES = 16
@@ -19,6 +20,7 @@ class KeyMap:
     start: int
     end: int
     max_keys: int
+    pace: Pace
     _newest: dict[bytes, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -29,7 +31,7 @@ class KeyMap:
 
         Raises IndexError where the bytes do not follow the format.
         """
-        for record in records.views(header, body):
+        for record in self.pace.over(records.views(header, body)):
             offset = header.base_offset + record.offset_delta
             if offset >= self.end:
                 return False
