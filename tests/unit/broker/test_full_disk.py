@@ -167,3 +167,24 @@ async def test_a_really_full_file_system_heals_once_there_is_space(
     values = await clients.read_all(broker.bootstrap, topic)
     numbers = [int(value[:4]) for value in values if not value.startswith(b"probe")]
     assert numbers == list(range(30))
+
+
+async def test_a_journal_whose_sync_failed_is_written_anew_before_it_is_believed(
+    settings: BrokerSettings, disk: FailingDisk, clients: Any, until: Any, tmp_path: Path
+) -> None:
+    always = BrokerSettings(
+        data_dir=tmp_path / "data", port=0, fsync=FsyncPolicy.ALWAYS, fsync_interval_ms=100
+    )
+    async with EmbeddedBroker(always, disk=disk) as broker, clients:
+        topic = await clients.topic(broker.bootstrap)
+        partition = TopicPartition(topic, 0)
+        consumer = await clients.consumer(broker.bootstrap, group_id="g")
+        consumer.assign([partition])
+        disk.cannot_sync = True
+        with pytest.raises(KafkaError):
+            await clients.topic(broker.bootstrap, "refused")
+        journal = settings.data_dir / "journal"
+        before = journal.stat().st_ino
+        disk.cannot_sync = False
+        await consumer.commit({partition: OffsetAndMetadata(3, "kept")})
+        assert journal.stat().st_ino != before, "a later sync of the same file proves nothing"

@@ -256,6 +256,32 @@ class GroupMachine(RuleBasedStateMachine):
         for member in self.group.members.values():
             assert member.is_waiting or member.expires_at > self.now
 
+    @rule(followers_sync=st.booleans())
+    def everyone_does_as_told(self, followers_sync: bool) -> None:
+        """Brings the group to rest, so that other steps find it there; maybe with one to sync."""
+        for _ in range(3):
+            for number, client in enumerate(self.clients):
+                if client.waits_for is None and not self._is_settled(client):
+                    self.join(number, ("range",))
+            self.wait(3.1)
+        for number, client in enumerate(self.clients):
+            leads = client.joined is not None and client.joined.members
+            if client.waits_for is None and client.share is None and (leads or followers_sync):
+                self.sync(number)
+
+    def _is_settled(self, client: Client) -> bool:
+        is_current = client.generation == self.group.generation
+        is_resting = self.group.state in (GroupState.STABLE, GroupState.COMPLETING)
+        return is_current and is_resting and client.member_id in self.group.members
+
+    @rule(seconds=st.sampled_from([2.0, 5.0, 9.0]), rounds=st.integers(1, 4))
+    def everyone_beats(self, seconds: float, rounds: int) -> None:
+        """As long as all give signs of life nobody is taken for dead."""
+        for _ in range(rounds):
+            for number in range(len(self.clients)):
+                self.heartbeat(number)
+            self.wait(seconds)
+
     @rule()
     def restart_the_broker(self) -> None:
         if self.group.state not in (GroupState.STABLE, GroupState.EMPTY) or self.tickets:
