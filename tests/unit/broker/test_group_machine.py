@@ -59,8 +59,6 @@ class GroupMachine(RuleBasedStateMachine):
     def _settle(self) -> None:
         for ticket, answer in self.group.take_answers():
             client = self.tickets.pop(ticket)
-            if isinstance(answer, Joined) and answer.error is ErrorCode.none:
-                self._on_replaced(client, answer)
             if client.waits_for is not ticket:
                 continue
             client.waits_for = None
@@ -69,10 +67,10 @@ class GroupMachine(RuleBasedStateMachine):
             else:
                 self._on_synced(client, answer)
 
-    def _on_replaced(self, client: Client, answer: Joined) -> None:
-        """Of a static client's former ids none counts any more."""
-        if client.instance_id is not None:
-            for member_id in [m for m in self.signs_of_life if m != answer.member_id]:
+    def _give_up_former_ids(self, client: Client) -> None:
+        """A static client that names no id, joining or leaving, stands for all it ever had."""
+        if client.instance_id is not None and not client.member_id:
+            for member_id in list(self.signs_of_life):
                 if member_id.startswith(client.instance_id):
                     del self.signs_of_life[member_id]
 
@@ -114,6 +112,7 @@ class GroupMachine(RuleBasedStateMachine):
             protocols=tuple((name, b"m") for name in protocols),
             assigns_id=True,
         )
+        self._give_up_former_ids(client)
         self.group.join(self.now, attempt, self._ticket(client))
         self._settle()
 
@@ -231,6 +230,7 @@ class GroupMachine(RuleBasedStateMachine):
     def leave(self, number: int) -> None:
         client = self.clients[number]
         self._try(self.group.leave, self.now, client.member_id, client.instance_id)
+        self._give_up_former_ids(client)
         self.signs_of_life.pop(client.member_id, None)
         client.member_id, client.joined, client.share = "", None, None
 
