@@ -73,6 +73,7 @@ class Consumer(Generic[M]):
     # that began, a record that ended.
     pulse: float = 0.0
     _pulses: dict[int, float] = field(default_factory=dict)
+    _retried: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.idle.set()
@@ -81,8 +82,11 @@ class Consumer(Generic[M]):
     def name(self) -> str:
         return f"{self.service}/{self.topic.name}"
 
-    async def take(self, record: Record) -> None:
-        """Finish the record or raise Held. Returns only when its outcome is in the database."""
+    async def take(self, record: Record) -> bool:
+        """Finish the record or raise Held. Returns only when its outcome is in the database.
+
+        True when that took no second try.
+        """
         started = self.clock.monotonic()
         self.idle.clear()
         self._beat(record)
@@ -90,11 +94,13 @@ class Consumer(Generic[M]):
         try:
             outcome = await self._finish(record)
             self.finished += 1
+            return record.origin not in self._retried
         except Fault as storage:
             log.warning("delivery_held", consumer=self.name, reason=storage.reason.value)
             raise Held from storage
         finally:
             self._lay_down(record)
+            self._retried.discard(record.origin)
             elapsed = self.clock.monotonic() - started
             self.telemetry.observe(catalogue.DELIVERY_SECONDS, elapsed, consumer=self.name)
             self.telemetry.count(catalogue.DELIVERIES, consumer=self.name, outcome=outcome.value)
@@ -217,12 +223,13 @@ class Consumer(Generic[M]):
                     return failure.fault
                 if failure.kind is Kind.DEPENDENCY:
                     waiting.enter_context(self.holding(record))
-                await self._pause(failure, tries)
+                await self._pause(record, failure, tries)
 
-    async def _pause(self, failure: Failure, tries: int) -> None:
+    async def _pause(self, record: Record, failure: Failure, tries: int) -> None:
         """Wait before the next try; a service that stops hands the record back at once."""
         reason = failure.fault.reason.value
         held = failure.kind is Kind.DEPENDENCY
+        self._retried.add(record.origin)
         log.warning("delivery_retried", consumer=self.name, reason=reason, tries=tries, held=held)
         self.telemetry.count(catalogue.DELIVERY_RETRIES, consumer=self.name, reason=reason)
         await self.rest(self.policy.backoff.delay(tries))

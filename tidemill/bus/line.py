@@ -19,7 +19,9 @@ from tidemill.bus.envelope import Record
 
 log = structlog.get_logger()
 
-PATIENCE_SECONDS = 0.03
+LEAST_PATIENCE_SECONDS = 0.03
+PATIENCE_FACTOR = 4.0
+NEWEST_SHARE = 0.2
 HELD_SECONDS = 1.0
 BESIDE = 16
 
@@ -32,8 +34,8 @@ class Place:
     """How far one partition is, in one stretch of owning it. end: offset after the last record
     that was begun."""
 
-    end: int = 0
-    committed: int = 0
+    end: int
+    committed: int
     unsettled: set[int] = field(default_factory=set)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -41,6 +43,23 @@ class Place:
     def done(self) -> int:
         """Everything before this offset is settled."""
         return min(self.unsettled, default=self.end)
+
+
+@dataclass
+class Patience:
+    """How long a record may hold its neighbours: several times what one takes as a rule. A fixed
+    time would set records aside on a slow disk for nothing, and each would only wait for the
+    others."""
+
+    mean: float = 0.25
+
+    @property
+    def seconds(self) -> float:
+        return max(LEAST_PATIENCE_SECONDS, PATIENCE_FACTOR * self.mean)
+
+    def note(self, seconds: float) -> None:
+        """A record took so long that needed no second try."""
+        self.mean += NEWEST_SHARE * (seconds - self.mean)
 
 
 class Line(ConsumerRebalanceListener):
@@ -57,6 +76,7 @@ class Line(ConsumerRebalanceListener):
         self._lanes: dict[Lane, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = consumer.news
+        self._patience = Patience()
         self._closed = False
 
     async def put(self, record: Record, commit: Commit) -> None:
@@ -66,13 +86,14 @@ class Line(ConsumerRebalanceListener):
         """
         if self._closed or self._consumer.stopping.is_set():
             return
-        place = self._places.setdefault(record.partition, Place())
+        start = Place(record.offset, record.offset)
+        place = self._places.setdefault(record.partition, start)
         if record.offset in place.unsettled:
             return
         place.unsettled.add(record.offset)
         place.end = max(place.end, record.offset + 1)
         task = self._begin(record, place, commit)
-        await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+        await asyncio.wait({task}, timeout=self._patience.seconds)
         await self._room()
 
     def _begin(self, record: Record, place: Place, commit: Commit) -> asyncio.Task[None]:
@@ -117,7 +138,9 @@ class Line(ConsumerRebalanceListener):
         """False when the consumer stops first; the record then comes again."""
         while not (self._closed or self._consumer.stopping.is_set()):
             try:
-                await self._consumer.take(record)
+                started = self._consumer.clock.monotonic()
+                if await self._consumer.take(record):
+                    self._patience.note(self._consumer.clock.monotonic() - started)
                 return True
             except Exception as error:
                 if not isinstance(error, Held):

@@ -40,11 +40,14 @@ Outcome = NewVersion | Unchanged | Overtaken
 
 
 def submit(standing: Standing, content_hash: str, time: datetime) -> Outcome:
-    """A submission that the broker took before a withdrawal must not bring the document back."""
+    """A submission that the broker took before a withdrawal must not bring the document back, nor
+    one that it took before a newer content bring the older back, as a late replay would."""
     if standing.withdrawn_time is not None and time < standing.withdrawn_time:
         return Overtaken()
     if content_hash == standing.content_hash:
         return Unchanged()
+    if standing.submitted_time is not None and time < standing.submitted_time:
+        return Overtaken()
     return NewVersion(standing.version + 1)
 
 

@@ -65,7 +65,7 @@ async def take_submission(ingest: Ingest, message: DocumentSubmitted, delivery: 
             raise Fault(Reason.OVERLOADED, detail="changed_meanwhile")
         else:
             row.rejection_reason = ""
-            row.submitted_time = delivery.time
+            row.submitted_time = max(row.submitted_time or delivery.time, delivery.time)
 
 
 def check(message: DocumentSubmitted, aggregate_id: str, max_bytes: int) -> None:
@@ -103,8 +103,10 @@ async def row_of(unit: Unit, document_id: str) -> DocumentRow:
 
 
 def _note_rejection(unit: Unit, row: DocumentRow, delivery: Delivery, reason: str) -> None:
-    """The earlier version, if any, stays in force."""
-    row.rejection_reason = reason
+    """The earlier version, if any, stays in force. A document shows the refusal of what came last,
+    not that of a submission which a newer one overtook."""
+    if row.submitted_time is None or delivery.time >= row.submitted_time:
+        row.rejection_reason = reason
     row.update_time = unit.clock.now()
     unit.publish(
         topics.DOCUMENTS_REJECTED,
@@ -187,7 +189,7 @@ async def take_withdrawal(message: DocumentWithdrawn, delivery: Delivery) -> Non
         outcome = versions.withdraw(row.standing, delivery.time)
         if isinstance(outcome, versions.Overtaken):
             return
-        row.withdrawn_time = delivery.time
+        row.withdrawn_time = max(row.withdrawn_time or delivery.time, delivery.time)
         if isinstance(outcome, versions.NewVersion):
             new_version(unit, row, delivery, outcome.version, "", 0)
             unit.publish(

@@ -50,6 +50,12 @@ def test_a_withdrawal_that_was_handled_early_still_catches_its_submission() -> N
     assert submit(Standing(withdrawn_time=LATER), "a", NOON) == Overtaken()
 
 
+def test_a_newer_content_that_was_handled_early_stays() -> None:
+    standing = Standing(1, "b", LATER)
+    assert submit(standing, "a", NOON) == Overtaken()
+    assert submit(standing, "b", NOON) == Unchanged()
+
+
 def test_a_withdrawal_that_was_handled_late_spares_the_newer_submission() -> None:
     assert withdraw(Standing(1, "a", LATER), NOON) == Overtaken()
 

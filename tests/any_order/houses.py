@@ -1,0 +1,162 @@
+"""The consumers of six services on real rows, a real vector store and a real reading process,
+without Kafka between: a test hands them records in whatever order it likes."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from services.evaluator import consumer as evaluator
+from services.evaluator.adapters import tables as evaluator_tables
+from services.evaluator.handlers.parts import Parts as EvaluatorParts
+from services.evaluator.settings import CanaryRules
+from services.inference.adapters import store as inference_store
+from services.inference.handlers.releases import follow
+from services.ingest import consumer as ingest
+from services.ingest.adapters import store as ingest_store
+from services.ingest.adapters.preparation import Limits as ReadingLimits
+from services.ingest.adapters.reader import Allowance, Reader
+from services.ingest.handlers.events import Ingest
+from services.monitor import consumer as monitor
+from services.monitor.adapters import tables as monitor_tables
+from services.monitor.adapters.figures import Figures
+from services.monitor.handlers.parts import Parts as MonitorParts
+from services.monitor.settings import DriftRules, ShareRules
+from services.retriever import consumer as retriever
+from services.retriever.adapters import store as retriever_store
+from services.retriever.adapters.vector_store import VectorStore
+from services.retriever.handlers.indexing import Indexing
+from services.trainer import consumer as trainer
+from services.trainer.adapters import store as trainer_store
+from services.trainer.handlers.feedback import FeedbackMeter
+from tests.any_order.history import START, Event
+from tests.unit.retriever.world import ManualClock
+from tidemill import topics
+from tidemill.bus import Bus, inbox, open_bus
+from tidemill.bus.consumer import Consumer
+from tidemill.clock import Stopwatch, SystemClock
+from tidemill.db import Database, open_database
+from tidemill.security.keys import load_or_create_key
+from tidemill.security.tokens import Identity
+from tidemill.telemetry import Telemetry, open_telemetry
+
+TABLES: dict[str, Any] = {
+    "evaluator": evaluator_tables.Base,
+    "inference": inference_store.Base,
+    "ingest": ingest_store.Base,
+    "monitor": monitor_tables.Base,
+    "retriever": retriever_store.Base,
+    "trainer": trainer_store.Base,
+}
+
+
+@dataclass
+class Street:
+    """The services side by side; rows by service name."""
+
+    identity: Identity
+    vectors: VectorStore
+    rows: dict[str, Database] = field(default_factory=dict)
+    consumers: dict[str, list[Consumer[Any]]] = field(default_factory=lambda: defaultdict(list))
+
+    async def take(self, deliveries: Iterable[Event]) -> None:
+        """Each consumer of an event's topic takes it; none may park it."""
+        for event in deliveries:
+            record = event.record(self.identity)
+            for consumer in self.consumers[event.topic.name]:
+                await consumer.take(record)
+        for service, database in self.rows.items():
+            async with database.session() as session:
+                parked = await inbox.count_dead(session)
+            assert parked == 0, f"{service} parked an event"
+
+    def move_in(self, bus: Bus) -> None:
+        self.rows[bus.service] = bus.database
+        for subscription in bus._subscriptions:
+            consumer = subscription.consumer
+            self.consumers[consumer.topic.name].append(consumer)
+
+
+@asynccontextmanager
+async def open_street(folder: Path, vectors: VectorStore, reader: Reader) -> AsyncIterator[Street]:
+    """Every service with fresh rows in that folder."""
+    clock = SystemClock()
+    # Tokens are judged by an event's own time.
+    key = load_or_create_key(folder / "keys")
+    identity = Identity(key, "history", ManualClock(START))
+    street = Street(identity, vectors)
+    async with AsyncExitStack() as stack:
+        for service, base in TABLES.items():
+            open_rows = open_database(f"sqlite+aiosqlite:///{folder / service}.db")
+            database = await stack.enter_async_context(open_rows)
+            await database.create_tables(base.metadata)
+            telemetry = stack.enter_context(
+                open_telemetry(service, folder / "telemetry" / service, metrics_port=None)
+            )
+            nowhere = open_bus(service, "127.0.0.1:1", database, identity, clock, telemetry)
+            bus = await stack.enter_async_context(nowhere)
+            subscribe(bus, telemetry, street, reader)
+            street.move_in(bus)
+        yield street
+
+
+def subscribe(bus: Bus, telemetry: Telemetry, street: Street, reader: Reader) -> None:
+    """As the service's own app does it."""
+    match bus.service:
+        case "evaluator":
+            evaluator.subscribe(evaluator_parts(bus, telemetry))
+        case "inference":
+            bus.subscribe(topics.RELEASES_CHANGED, follow, beside=0)
+        case "ingest":
+            ingest.subscribe(bus, Ingest(bus.database, reader, 1 << 20), timeout=60.0)
+        case "monitor":
+            monitor.subscribe(monitor_parts(bus, telemetry))
+        case "retriever":
+            retriever.subscribe(bus, Indexing(bus, street.vectors), timeout=60.0)
+        case "trainer":
+            meter = FeedbackMeter(telemetry.meter)
+            answered = partial(trainer.on_answer_generated, meter=meter)
+            judged = partial(trainer.on_feedback_recorded, meter=meter)
+            bus.subscribe(topics.ANSWERS_GENERATED, answered)
+            bus.subscribe(topics.FEEDBACK_RECORDED, judged)
+
+
+def monitor_parts(bus: Bus, telemetry: Telemetry) -> MonitorParts:
+    return MonitorParts(
+        bus=bus,
+        database=bus.database,
+        clock=SystemClock(),
+        figures=Figures(telemetry.meter, 10),
+        drift=DriftRules(),
+        share=ShareRules(),
+        keep_seconds=1e9,
+    )
+
+
+def evaluator_parts(bus: Bus, telemetry: Telemetry) -> EvaluatorParts:
+    """Events need nothing of what asks other services."""
+    nothing: Any = None
+    return EvaluatorParts(
+        bus=bus,
+        database=bus.database,
+        clock=SystemClock(),
+        tracer=telemetry.tracer,
+        serving=nothing,
+        gate=nothing,
+        canary=CanaryRules(),
+        run=nothing,
+        release=nothing,
+        watch=Stopwatch(SystemClock()),
+    )
+
+
+@asynccontextmanager
+async def open_reader() -> AsyncIterator[Reader]:
+    limits = ReadingLimits(
+        max_pages=10, max_expanded_bytes=1 << 20, max_chunks=100, passage_words=80
+    )
+    async with Reader(limits, Allowance(60, 90.0, 1 << 30)) as reader:
+        yield reader
