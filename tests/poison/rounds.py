@@ -16,7 +16,11 @@ from tests.integration.core.parts import Base, effects, record_effect
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted
 from tidemill.bus import Delivery
-from tidemill.bus.dead_letters import list_dead_letters, replay_dead_letters
+from tidemill.bus.dead_letters import (
+    drop_dead_letters,
+    list_dead_letters,
+    replay_dead_letters,
+)
 from tidemill.bus.letters import DeadLetter
 from tidemill.bus.marks import State
 from tidemill.clock import SystemClock
@@ -62,7 +66,7 @@ class Handler:
             await self.fail(kind)
         await record_effect(message, delivery)
         if kind == "good":
-            self.good.append(self.clock.monotonic())
+            self.good.append(self.clock.now().timestamp())
 
     async def fail(self, kind: str) -> None:
         if kind == "oversize":
@@ -136,11 +140,21 @@ class Measured:
     letters: list[DeadLetter]
 
     @property
-    def slowest_seconds(self) -> float:
-        """From an event's first try to its dead letter."""
+    def troubles(self) -> list[tuple[float, float]]:
+        """From each bad event's first try to its dead letter."""
         first = self.handler.first_try
         tried = [x for x in self.letters if x.event_id in first]
-        return max((x.parked_at.timestamp() - first[x.event_id] for x in tried), default=0.0)
+        return [(first[x.event_id], x.parked_at.timestamp()) for x in tried]
+
+    @property
+    def slowest_seconds(self) -> float:
+        return max((end - start for start, end in self.troubles), default=0.0)
+
+    @property
+    def pace_in_trouble(self) -> float:
+        """Like pace, while bad events were being tried; nearly 0 for a consumer that waits."""
+        good = sum(self.handler.between(*trouble) for trouble in self.troubles)
+        return good / max(1, sum(self.clean.between(*trouble) for trouble in self.troubles))
 
 
 async def measure(
@@ -190,10 +204,10 @@ def pace_of(handler: Handler, clean: Handler) -> float:
 async def poison_round(
     outside: Outside, run_service: RunService, *, total: int = 60, every: int = 10
 ) -> dict[str, int]:
-    """All kinds of bad events among good ones; a fix; a replay, twice.
+    """All kinds of bad events among good ones; a fix; a replay, twice; a drop of what no fix cures.
 
-    Returns how many were parked and how many healed with exactly one effect. The consumer of
-    documents.submitted.v1 must be free.
+    Returns how many were parked, healed with exactly one effect, and dropped without any. The
+    consumer of documents.submitted.v1 must be free.
     """
     mixed = list(events_of(tuple(KINDS), total, every))
     await send_all(outside, mixed)
@@ -210,6 +224,11 @@ async def poison_round(
             for reason in {KINDS[x.partition("-")[0]][1] for x in curable}:
                 await replay_dead_letters(outside.bootstrap, identity, reason=reason)
         await settled(outside, curable, State.HEALED)
+        await drop_dead_letters(outside.bootstrap, by="operator", why="broken", topic=TOPIC.name)
+        dropped = await settled(outside, bad - curable, State.DROPPED)
         applied = Counter(await effects(runtime))
-    healed = [x for x in curable if applied[x] == 1]
-    return {"parked": len({x.event_id for x in parked}), "healed": len(healed)}
+    return {
+        "parked": len({x.event_id for x in parked}),
+        "healed": sum(applied[x] == 1 for x in curable),
+        "dropped": sum(not applied[x.event_id] for x in dropped),
+    }

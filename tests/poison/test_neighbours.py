@@ -19,7 +19,8 @@ from tests.poison.rounds import (
 )
 from tidemill.bus.dead_letters import list_dead_letters
 
-ROUNDS = 3
+ROUNDS = 4
+IN_TROUBLE = 0.6
 LEAST = 0.9
 PARKED_SECONDS = 5.0
 
@@ -34,8 +35,9 @@ async def test_one_bad_event_in_a_hundred_leaves_its_neighbours_nine_tenths_of_t
     for _ in range(ROUNDS):
         found = await measure(outside, run_service, kinds, total=200, every=100)
         check_parked(found)
-        paces.append(round(found.pace, 2))
-        if paces[-1] >= LEAST:
+        paces.append((round(found.pace, 2), round(found.pace_in_trouble, 2)))
+        # A crash is over before its neighbours can be counted.
+        if found.pace >= LEAST and (kinds != ("hang",) or found.pace_in_trouble >= IN_TROUBLE):
             return
     raise AssertionError(paces)
 
@@ -80,7 +82,8 @@ def check_parked(found: Measured) -> None:
     assert found.slowest_seconds < PARKED_SECONDS
 
 
-async def test_bad_events_of_all_kinds_are_parked_and_what_a_fix_cures_heals_once(
+async def test_bad_events_of_all_kinds_are_parked_then_healed_once_or_dropped(
     outside: Any, run_service: Any
 ) -> None:
-    assert await poison_round(outside, run_service) == {"parked": 6, "healed": 3}
+    found = await poison_round(outside, run_service)
+    assert found == {"parked": 6, "healed": 3, "dropped": 3}

@@ -20,7 +20,7 @@ from tidemill.bus.envelope import Record
 log = structlog.get_logger()
 
 LEAST_PATIENCE_SECONDS = 0.03
-PATIENCE_FACTOR = 4.0
+PATIENCE_FACTOR = 3.0
 NEWEST_SHARE = 0.2
 HELD_SECONDS = 1.0
 BESIDE = 16
