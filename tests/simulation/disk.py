@@ -5,7 +5,7 @@ Stands where aiosqlite stands, so SQLAlchemy and everything above it is the real
 
 import asyncio
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tests.simulation.process import current
 LOCK_SECONDS = 10.0
 """The busy timeout that the code asks SQLite for; here it passes in virtual time."""
 RETRY_SECONDS = 0.05
+STALL_SECONDS = 4.0
 SETTLING = ("INSERT INTO inbox", "UPDATE inbox")
 
 
@@ -26,6 +27,8 @@ class Disk:
     slow_share: float = 0.05
     # Of a service: what its next commits or statements say, once each.
     failing: dict[str, list[str]] = field(default_factory=dict)
+    # Of a service: the share of its statements that take up to STALL_SECONDS.
+    stalling: dict[str, float] = field(default_factory=dict)
     files: dict[Path, "File"] = field(default_factory=dict)
 
     def file(self, path: Path) -> "File":
@@ -39,10 +42,13 @@ class Disk:
             running_loop().trace("disk", message)
             raise sqlite3.OperationalError(message)
 
-    def cut_power(self) -> None:
-        """Every process is dead; what was not flushed is gone."""
-        for file in self.files.values():
-            file.lose_unflushed()
+    def cut_power(self, kill_all: Callable[[], None]) -> None:
+        """What was not flushed is gone. A process that dies closes its files, and SQLite tidies up
+        with the last of them; a machine without power does not."""
+        kept = [file.flushed_parts() for file in self.files.values()]
+        kill_all()
+        for file, (content, log) in zip(self.files.values(), kept, strict=True):
+            file.restore(content, log)
 
 
 @dataclass
@@ -62,12 +68,17 @@ class File:
         if full and self.log.exists():
             self.flushed = self.log.stat().st_size
 
-    def lose_unflushed(self) -> None:
-        if self.log.exists():
-            with self.log.open("r+b") as file:
-                file.truncate(min(self.flushed, self.log.stat().st_size))
-            self.path.with_name(self.path.name + "-shm").unlink(missing_ok=True)
-        self.flushed = 0
+    def flushed_parts(self) -> tuple[bytes, bytes]:
+        """What the platter holds of the file and of its write-ahead log."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        log = self.log.read_bytes() if self.log.exists() else b""
+        return content, log[: self.flushed]
+
+    def restore(self, content: bytes, log: bytes) -> None:
+        self.path.with_name(self.path.name + "-shm").unlink(missing_ok=True)
+        self.path.write_bytes(content)
+        self.log.write_bytes(log)
+        self.flushed = len(log)
 
 
 def the_disk() -> Disk:
@@ -162,7 +173,11 @@ class Connection:
         self._abandon()
 
     async def step(self) -> None:
-        if running_loop().latency.random() < self._disk.slow_share:
+        latency = running_loop().latency
+        stalling = self._disk.stalling.get(self._process.service)
+        if stalling and latency.random() < stalling:
+            await asyncio.sleep(STALL_SECONDS * latency.random())
+        elif latency.random() < self._disk.slow_share:
             await pass_time(0.004)
         else:
             await asyncio.sleep(0)

@@ -32,8 +32,6 @@ from tidemill.rpc import call
 NAMES = ["ingest", "embedder", "retriever"]
 TENANTS = ("acme", "globex")
 MEDIA = "text/markdown"
-LOAD_SECONDS = 20.0
-REST_SECONDS = 1_200.0
 
 
 async def story(world: World) -> list[str]:
@@ -69,8 +67,8 @@ class Load:
         tenant = self._random.choice(TENANTS)
         document = f"doc-{self._random.randrange(2)}"
         text = f"# Guide {self._random.randrange(3)}\n\nThe answer is here.\n"
-        match self._random.randrange(13):
-            case 11 | 12:
+        match self._random.randrange(15):
+            case 11 | 12 | 13 | 14:
                 # Edited in quick succession: its events lie side by side in the outbox.
                 for number in range(3):
                     await self._produce(tenant, document, f"{text}Edit {number}.\n")
@@ -88,7 +86,8 @@ class Load:
             case 8:
                 await self._call_to_withdraw(tenant, document)
             case _:
-                await self._sender.poison(topics.DOCUMENTS_SUBMITTED, tenant, document)
+                for _ in range(4):
+                    await self._sender.poison(topics.DOCUMENTS_SUBMITTED, tenant, document)
 
     async def _produce(self, tenant: str, document: str, text: str) -> None:
         message = submission(document, text)

@@ -28,8 +28,8 @@ from tidemill.topics import Topic
 
 T = TypeVar("T", bound=Message)
 TROUBLE_SECONDS = 25.0
-REST_SECONDS = 1_800.0
-"""Longer than the longest time a delivery is held for a part that is down."""
+REST_SECONDS = 300.0
+"""In peace nothing waits for longer: every part is up, and tries are 15 seconds apart at most."""
 HEALTH_SECONDS = 40
 WATCH_SECONDS = 0.25
 HOPELESS = ("SCHEMA_INVALID", "INVALID_ARGUMENT")

@@ -31,7 +31,9 @@ from tests.simulation.process import WORLD, current
 HOP = 0.002
 """Seconds that a request to the broker takes on average."""
 AUTO_COMMIT_SECONDS = 5.0
-EXPIRY_SECONDS = 20.0
+EXPIRY_SECONDS = 5.0
+MOST_PARTITIONS = 2
+"""So that records of other keys meet in a partition."""
 
 
 def the_broker() -> Broker:
@@ -184,6 +186,7 @@ class Consumer:
         await running_loop().point("before offset")
         await asked(self._broker)
         self._broker.commit(self._group_id, self._member, wanted)
+        await running_loop().point("after offset")
         if running_loop().latency.random() < running_loop().faults.lost_reply:
             raise RequestTimedOutError
 
@@ -417,7 +420,7 @@ class Admin:
     async def create_topics(self, topics: Iterable[Any]) -> Any:
         await asked(self._broker)
         for topic in topics:
-            self._broker.create(topic.name, topic.num_partitions)
+            self._broker.create(topic.name, min(topic.num_partitions, MOST_PARTITIONS))
         return SimpleNamespace(topic_errors=[])
 
 

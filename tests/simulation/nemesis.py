@@ -8,9 +8,11 @@ from random import Random
 from tests.simulation.process import Process
 from tests.simulation.world import World
 
+# Those around a commit that settles an event come most often: most promises hang on them.
 POINTS = (
-    "take", "before settling", "after settling", "before commit", "after commit",
-    "before offset", "published",
+    "take", "before settling", "before settling", "after settling", "after settling",
+    "after settling", "before commit", "after commit", "before offset", "after offset",
+    "published", "published",
 )  # fmt: skip
 DISK_WORDS = ("disk I/O error", "database or disk is full", "database is locked")
 
@@ -50,7 +52,7 @@ class Nemesis:
         kinds = [
             self._killing, self._freezing, self._rebalancing, self._broker_away, self._bad_disk,
             self._stores_away, self._lossy, self._restarting, self._twin, self._power_cut,
-            self._leaderless,
+            self._leaderless, self._slow_disk, self._takeover,
         ]  # fmt: skip
         chosen = self._random.sample(kinds, self._random.randint(1, 4))
         for kind in [*chosen, self._random.choice((self._killing, self._held))]:
@@ -72,6 +74,7 @@ class Nemesis:
         world.broker.up = world.stores.milvus_up = world.stores.triton_up = True
         world.loop.faults.heal()
         world.disk.failing.clear()
+        world.disk.stalling.clear()
         await asyncio.gather(*self._works)
         for replica in world.replicas:
             if replica.process is not None:
@@ -147,6 +150,9 @@ class Nemesis:
     async def _broker_away(self) -> None:
         self._world.broker.up = False
         await asyncio.sleep(self._random.uniform(0.5, 15.0))
+        self._bring_broker_back()
+
+    def _bring_broker_back(self) -> None:
         self._world.broker.up = True
         self._world.broker.announce()
 
@@ -161,6 +167,21 @@ class Nemesis:
         await asyncio.sleep(self._random.uniform(0.5, 12.0))
         setattr(stores, name, True)
 
+    async def _slow_disk(self) -> None:
+        """Some statements of a service take long, so that its records are set aside; and then it
+        dies after it told how far it is."""
+        service = self._service()
+
+        def spring(process: Process) -> bool:
+            self._world.kill(process)
+            return True
+
+        self._world.disk.stalling[service] = 0.1
+        await asyncio.sleep(self._random.uniform(1.0, 4.0))
+        self._traps.append(Trap(service, "after offset", self._random.randint(1, 3), spring))
+        await asyncio.sleep(self._random.uniform(2.0, 8.0))
+        self._world.disk.stalling.pop(service, None)
+
     async def _lossy(self) -> None:
         name = self._random.choice(("lost_reply", "refused", "stalled"))
         setattr(self._world.loop.faults, name, self._random.uniform(0.05, 0.3))
@@ -168,7 +189,7 @@ class Nemesis:
     async def _leaderless(self) -> None:
         """Partitions without a leader now and then: producers give up what they could not send."""
         self._world.loop.faults.expired = self._random.uniform(0.2, 0.6)
-        await asyncio.sleep(self._random.uniform(5.0, 15.0))
+        await asyncio.sleep(self._random.uniform(10.0, 20.0))
         self._world.loop.faults.expired = 0.0
 
     async def _restarting(self) -> None:
@@ -184,10 +205,38 @@ class Nemesis:
         replica.wanted = False
         await self._world.stop(replica)
 
+    async def _takeover(self) -> None:
+        """A process stops between the broker's word and the delete of its rows, a second one goes
+        on, and the first wakes as that one has committed new rows."""
+        service = self._random.choice([n for n in self._world.names if n != "retriever"])
+        replica = self._world.add_replica(service)
+        later = self._random.randint(2, 6)
+
+        def freeze(process: Process) -> bool:
+            def wake(_: Process) -> bool:
+                # The new rows cannot leave before the first one deletes what it takes for its own.
+                self._world.broker.up = False
+                self._world.loop.call_later(2.0, self._bring_broker_back)
+                self._thaw(process)
+                return False
+
+            process.paused = True
+            self._traps.append(Trap(service, "after settling", later, wake))
+            self._world.loop.call_later(25.0, self._thaw, process)
+            return False
+
+        await asyncio.sleep(self._random.uniform(1.0, 3.0))
+        self._traps.append(Trap(service, "published", self._random.randint(1, 3), freeze))
+        await asyncio.sleep(self._random.uniform(8.0, 20.0))
+        replica.wanted = False
+        await self._world.stop(replica)
+
     async def _power_cut(self) -> None:
         """The whole machine goes at one moment, the broker's log survives."""
         self._world.loop.trace("power cut")
+        self._world.disk.cut_power(self._kill_all)
+
+    def _kill_all(self) -> None:
         for replica in self._world.replicas:
             if replica.process is not None:
                 self._world.kill(replica.process)
-        self._world.disk.cut_power()

@@ -25,18 +25,14 @@ def digest_elsewhere(story: str, seed: int, hash_seed: str) -> str:
     return found.stdout.strip()
 
 
-def test_a_seed_gives_the_same_run_in_another_process() -> None:
+def test_a_seed_gives_the_same_run_in_another_process_and_another_seed_another() -> None:
     here = play("documents", 1).digest
     assert digest_elsewhere("documents", 1, "1") == here
-    assert digest_elsewhere("feedback", 2, "2") == digest_elsewhere("feedback", 2, "3")
-
-
-def test_another_seed_gives_another_run() -> None:
-    assert play("documents", 1).digest != play("documents", 2).digest
+    assert digest_elsewhere("documents", 2, "2") != here
 
 
 def test_the_trace_is_a_record_of_the_run_and_does_not_change_it() -> None:
-    told, silent = play("documents", 1, keep_lines=True), play("documents", 1)
+    told, silent = play("feedback", 1, keep_lines=True), play("feedback", 1)
     assert told.digest == silent.digest
     assert any("commit" in line for line in told.lines)
     assert silent.lines == []

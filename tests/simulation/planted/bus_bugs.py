@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from faststream import AckPolicy
-from sqlalchemy import delete, event
+from sqlalchemy import delete
 
 from tidemill.bus import consumer as consumers
 from tidemill.bus import inbox, kafka
@@ -136,6 +136,20 @@ def side_by_side(right: Any) -> Any:
 
 SIDE_BY_SIDE: Place = (Relay, "_publish", side_by_side)
 RELAY_SKIPS: Place = (Relay, "_publish", relay_skips)
+
+
+def by_position(right: Any) -> Any:
+    """SQLite gives a position again: what is deleted may be another's new event."""
+
+    async def forget(self: Relay, sent: Any) -> None:
+        done = OutboxRow.position.in_([row.position for row in sent])
+        async with self._database.transaction() as session:
+            await session.execute(delete(OutboxRow).where(done))
+
+    return forget
+
+
+BY_POSITION: Place = (Relay, "_forget", by_position)
 RANDOM_IDS: Place = (Unit, "_next_id", lambda _: lambda self, topic, key: new_id("evt"))
 
 
@@ -191,17 +205,6 @@ def swallowed(right: Any) -> Any:
 SWALLOWED: Place = (consumers, "attempt", swallowed)
 
 
-def unflushed(right: Any) -> Any:
-    def tune(made: Any) -> None:
-        right(made)
-
-        @event.listens_for(made.sync_engine, "connect")
-        def hurry(connection: Any, record: Any) -> None:
-            cursor = connection.cursor()
-            cursor.execute("PRAGMA synchronous=OFF")
-            cursor.close()
-
-    return tune
-
-
-UNFLUSHED: Place = (engine, "tune_sqlite", unflushed)
+UNFLUSHED: Place = (
+    engine, "tune_sqlite", lambda right: lambda made, durable: right(made, durable=False)
+)  # fmt: skip

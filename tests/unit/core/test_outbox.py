@@ -95,6 +95,26 @@ async def test_an_event_never_overtakes_an_earlier_one_of_its_key(rows: Database
     assert await relay.depth() == 2
 
 
+async def test_an_event_under_a_position_that_is_given_again_is_not_lost(rows: Database) -> None:
+    """Two processes of a service relay the same rows for a moment, as when one replaces another."""
+    await queue(rows, "a")
+    taken, confirmed = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def enqueue(row: OutboxRow) -> "asyncio.Future[object]":
+        taken.set()
+        return confirmed
+
+    slow = Relay(rows, enqueue)
+    moving = asyncio.create_task(slow.move_batch())
+    await taken.wait()
+    assert await Relay(rows, Broker().enqueue).move_batch() == 1
+    async with rows.transaction() as session:
+        session.add(OutboxRow(topic="a", key=b"acme/a", value=b"new", headers='{"ce_id": "new"}'))
+    confirmed.set_result(None)
+    await moving
+    assert await slow.depth() == 1
+
+
 async def test_a_batch_is_bounded_by_count_and_by_bytes(
     rows: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
