@@ -146,29 +146,31 @@ async def retried(runtime: Runtime, reason: str) -> bool:
     return any(sample.labels["reason"] == reason for sample in retries)
 
 
+@asynccontextmanager
+async def serving(
+    service: str, settings: MeshSettings, lifespan: Lifespan, clock: Clock | None = None
+) -> AsyncIterator[Runtime]:
+    """A service that serves and consumes."""
+    async with running(service, settings, lifespan, clock) as runtime:
+        async with asyncio.timeout(READY_SECONDS):
+            await runtime.bus.ready()
+        await report_health(runtime)
+        yield runtime
+
+
 @pytest.fixture
 def run_service() -> Callable[..., AbstractAsyncContextManager[Runtime]]:
-    """async with run_service("ingest", settings, lifespan) as runtime: serving and consuming."""
+    """async with run_service("ingest", settings, lifespan) as runtime."""
+    return serving
 
-    @asynccontextmanager
-    async def run(
-        service: str, settings: MeshSettings, lifespan: Lifespan, clock: Clock | None = None
-    ) -> AsyncIterator[Runtime]:
-        async with running(service, settings, lifespan, clock) as runtime:
-            async with asyncio.timeout(READY_SECONDS):
-                await runtime.bus.ready()
-            await report_health(runtime)
-            yield runtime
 
-    return run
+def token(settings: MeshSettings, tenant: str, *scopes: str, events: bool = False) -> str:
+    """Of this mesh's own key."""
+    identity = Identity(load_or_create_key(settings.home / "keys"), "test", SystemClock())
+    return identity.mint(tenant, scopes, audience=EVENT_AUDIENCE if events else RPC_AUDIENCE)
 
 
 @pytest.fixture
 def mint() -> Callable[..., str]:
-    """mint(settings, tenant, scopes, events=False): a token of this mesh's own key."""
-
-    def make(settings: MeshSettings, tenant: str, *scopes: str, events: bool = False) -> str:
-        identity = Identity(load_or_create_key(settings.home / "keys"), "test", SystemClock())
-        return identity.mint(tenant, scopes, audience=EVENT_AUDIENCE if events else RPC_AUDIENCE)
-
-    return make
+    """mint(settings, tenant, scopes, events=False)."""
+    return token

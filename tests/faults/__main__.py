@@ -54,12 +54,15 @@ async def run(seconds: float, seed: int, folder: Path, triton: str) -> dict[str,
         say("the document lane is left out, its embedder needs the models: make setup")
     say(f"{len(jobs)} lanes for {seconds - sum(others.values()):.0f} s, seed {seed}, in {folder}")
     outcomes = await drive(jobs, folder, seconds - sum(others.values()), say, triton)
-    figures, missing = figures_of(outcomes), {}
+    figures, failed = figures_of(outcomes), {}
     for suite in SUITES:
-        figures[suite.key], why = await ask(suite, suite.share * seconds)
-        if why:
-            missing[suite.key] = why
-    return figures | {"missing": missing, "seed": seed, "seconds": time.monotonic() - started}
+        say(f"python -m {suite.module}")
+        answer = await ask(suite, suite.share * seconds)
+        figures[suite.key] = answer.figures
+        if answer.why:
+            failed[suite.key] = answer.why
+    spent = round(time.monotonic() - started)
+    return figures | {"failed_suites": failed, "seed": seed, "seconds": spent}
 
 
 def tell(figures: dict[str, Any], file: Path) -> int:
@@ -73,8 +76,11 @@ def tell(figures: dict[str, Any], file: Path) -> int:
             say(f"  {each}")
         for each in failure["faults_since_the_last_good_audit"]:
             say(f"  since the last good audit: {each}")
-    if figures["failures"]:
-        say(f"Next: look at {figures['failures'][0]['folder']}; all figures are in {file}")
+    for suite, why in figures["failed_suites"].items():
+        say(f"{suite}: {why}")
+    if figures["failures"] or figures["failed_suites"]:
+        folders = [failure["folder"] for failure in figures["failures"]]
+        say(f"Next: look at {', '.join([*folders, str(file)])}")
         return 1
     say(f"Next: read {file} (docs/faults.md), or run another --seed")
     return 0

@@ -1,4 +1,4 @@
-"""Figures of the other fault suites, asked of their own commands; null and why without one."""
+"""Figures of the other fault suites, asked of their own commands, and what went wrong there."""
 
 import asyncio
 import importlib.util
@@ -31,6 +31,14 @@ SUITES = (
 )
 
 
+@dataclass(frozen=True)
+class Answer:
+    """figures: null when there are none. why: what went wrong, or empty."""
+
+    figures: Any = None
+    why: str = ""
+
+
 def present(suite: Suite) -> bool:
     """Whether the suite can be run as a command."""
     try:
@@ -39,10 +47,10 @@ def present(suite: Suite) -> bool:
         return False
 
 
-async def ask(suite: Suite, seconds: float) -> tuple[Any, str]:
-    """(figures, "") or (None, why not)."""
+async def ask(suite: Suite, seconds: float) -> Answer:
+    """What the suite found in about that time."""
     if not present(suite):
-        return None, f"python -m {suite.module} does not exist"
+        return Answer(why=f"python -m {suite.module} does not exist")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "figures.json"
         process = await asyncio.create_subprocess_exec(
@@ -55,9 +63,7 @@ async def ask(suite: Suite, seconds: float) -> tuple[Any, str]:
         except TimeoutError:
             process.kill()
             await process.wait()
-            return None, f"{suite.module} did not end in time"
-        if not file.exists():
-            return None, f"{suite.module} ended with {code} and wrote nothing"
-        figures = json.loads(file.read_text())
-    found = figures.get(suite.part) if suite.part else figures
-    return found, "" if found is not None else f"{suite.module} told no {suite.part}"
+            return Answer(why=f"{suite.module} did not end in time")
+        figures = json.loads(file.read_text()) if file.exists() else {}
+    found = figures.get(suite.part) if suite.part else figures or None
+    return Answer(found, f"{suite.module} ended with {code}" if code else "")

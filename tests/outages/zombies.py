@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 
-from tests.conftest import BrokerProcess, free_port_base
+from tests.conftest import BrokerProcess, free_port_base, token
 from tests.integration.core.conftest import Outside, producing
 from tests.outages.child import INSIDE, POINTS, RELAY
 from tidemill import topics
@@ -25,8 +25,6 @@ from tidemill.bus.envelope import event_headers
 from tidemill.bus.unit import outbox_row
 from tidemill.clock import SystemClock
 from tidemill.db import open_database
-from tidemill.security.keys import load_or_create_key
-from tidemill.security.tokens import EVENT_AUDIENCE, Identity
 from tidemill.settings import MeshSettings
 
 ROOT = Path(__file__).parents[2]
@@ -196,18 +194,13 @@ async def pair_of(folder: Path) -> AsyncIterator[Pair]:
         settings = MeshSettings(home=folder / "home", kafka=broker.bootstrap)
         settings.home.mkdir()
         async with producing(broker.bootstrap) as producer:
-            pair = Pair(settings, Outside(broker.bootstrap, settings, mint, producer))
+            pair = Pair(settings, Outside(broker.bootstrap, settings, token, producer))
             try:
                 yield pair
             finally:
                 pair.end()
     finally:
         broker.kill()
-
-
-def mint(settings: MeshSettings, tenant: str, *scopes: str, events: bool = True) -> str:
-    identity = Identity(load_or_create_key(settings.home / "keys"), "test", SystemClock())
-    return identity.mint(tenant, scopes, audience=EVENT_AUDIENCE)
 
 
 async def zombie_rounds(
