@@ -278,8 +278,6 @@ def test_producers_are_remembered_when_all_their_records_are_gone(log: Log) -> N
 
 @pytest.mark.parametrize("codec", [codecs.GZIP, codecs.SNAPPY, codecs.LZ4, codecs.ZSTD])
 def test_compressed_batches_keep_their_codec(log: Log, codec: int) -> None:
-    if not codecs.is_readable(codec):
-        pytest.skip("cramjam is not installed")
     for number in range(6):
         pairs = [(b"%d" % key, b"%d" % number * 50) for key in range(number, 6)]
         log.append(*pairs, codec=codec)
@@ -288,6 +286,17 @@ def test_compressed_batches_keep_their_codec(log: Log, codec: int) -> None:
     assert {header.codec for header, _ in log.headers()} == {codec}
     assert log.present() == log.expected()
     assert len(log.rows()) == 6
+
+
+@pytest.mark.parametrize("codec", [codecs.GZIP, codecs.LZ4, codecs.ZSTD])
+def test_a_batch_that_unpacks_beyond_the_limit_is_not_read(
+    codec: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = codecs.compress(codec, bytes(5 << 20))
+    monkeypatch.setattr(codecs, "_MAX_UNPACKED_BYTES", 4 << 20)
+    assert codecs.decompress(codec, packed) is None
+    monkeypatch.setattr(codecs, "_MAX_UNPACKED_BYTES", 6 << 20)
+    assert codecs.decompress(codec, packed) == bytes(5 << 20)
 
 
 def test_batches_that_cannot_be_read_stay_whole_and_keep_tombstones(

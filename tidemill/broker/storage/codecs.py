@@ -1,8 +1,7 @@
 """Compression of the records of a batch, by Kafka's numbers of the codecs."""
 
 import zlib
-from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final
 
 from tidemill.broker.storage.disk import Buffer
 
@@ -13,15 +12,16 @@ LZ4: Final = 3
 ZSTD: Final = 4
 _GZIP_WINDOW: Final = 31
 _MAX_UNPACKED_BYTES: Final = 256 << 20
+_LEAST_ROOM_BYTES: Final = 1 << 20
 
 
 def is_readable(codec: int) -> bool:
-    """Whether batches of this codec can be looked into: all but gzip need cramjam."""
-    return codec in (NONE, GZIP) or (codec in (SNAPPY, LZ4, ZSTD) and bool(find_spec("cramjam")))
+    """Whether batches of this codec can be looked into."""
+    return codec in (NONE, GZIP, SNAPPY, LZ4, ZSTD)
 
 
 def decompress(codec: int, body: Buffer) -> Buffer | None:
-    """The plain records; None if the codec's library is missing or the bytes are not its own."""
+    """The plain records; None if the codec is unknown or the bytes are not its own."""
     if codec == NONE:
         return body
     if not is_readable(codec):
@@ -59,9 +59,22 @@ def _decompress(codec: int, body: Buffer) -> bytes:
     # Loaded only when needed: the broker starts without the client library.
     from aiokafka import codec as library
 
-    unpackers = {
-        SNAPPY: library.snappy_decode,
-        LZ4: library.lz4_decode,
-        ZSTD: library.zstd_decode,
-    }
-    return bytes(unpackers[codec](body))
+    if codec == SNAPPY:
+        return bytes(library.snappy_decode(body))
+    import cramjam
+
+    return _within(cramjam.lz4 if codec == LZ4 else cramjam.zstd, body)
+
+
+def _within(library: Any, body: Buffer) -> bytes:
+    """Into a room that grows to the limit: a few kilobytes of zeros may stand for gigabytes, and
+    the formats of LZ4 and zstd do not say so beforehand. Snappy packs 21 to 1 at most."""
+    size = max(_LEAST_ROOM_BYTES, 8 * len(body))
+    while True:
+        room = bytearray(min(size, _MAX_UNPACKED_BYTES))
+        try:
+            return bytes(memoryview(room)[: library.decompress_into(body, room)])
+        except Exception:
+            if size >= _MAX_UNPACKED_BYTES:
+                raise
+        size *= 8
