@@ -32,7 +32,7 @@ from tidemill.telemetry import open_telemetry
 
 log = structlog.get_logger()
 
-PEAK_CALLERS, CALLERS = 64, 512
+PEAK_CALLERS, CALLERS = 64, 384
 SECONDS = 4.0
 
 

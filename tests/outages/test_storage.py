@@ -3,15 +3,14 @@ and work goes on by itself."""
 
 import asyncio
 import sqlite3
-import subprocess
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.core.parts import effects, recording
+from tests.outages.small_disk import fill
 from tests.outages.zombies import Pair, pair_of, until
 from tidemill.bus.dead_letters import list_dead_letters
 from tidemill.runtime import Runtime
@@ -71,27 +70,6 @@ async def test_a_locked_database_is_told_and_stood(
         await eventually(serving(runtime, True))
         assert sorted(await effects(runtime)) == sorted(ids)
     assert await list_dead_letters(wire.proxy.address) == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 4 MB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("only root may mount a small file system")
-    yield folder
-    subprocess.run(["/usr/bin/umount", "-l", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """A file that takes what is left."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(4096)):
-            pass
-    return ballast
 
 
 @pytest.mark.timeout(90)

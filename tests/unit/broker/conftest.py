@@ -17,7 +17,10 @@ from tidemill.broker.settings import BrokerSettings, GroupLimits
 
 
 class Child:
-    """A broker process on a folder; after `kill` or `stop` it can be started again."""
+    """A broker process on a folder; after `kill` or `stop` it can be started again. prefix: a
+    command that runs it, such as strace."""
+
+    prefix: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
@@ -30,7 +33,8 @@ class Child:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> "Child":
-        command = [sys.executable, "-m", "tidemill.broker", "--data-dir", str(self.folder)]
+        command = [*self.prefix, sys.executable, "-m", "tidemill.broker"]
+        command += ["--data-dir", str(self.folder)]
         command += ["--port", str(self.port), "--group-initial-delay-ms", "0", *self.arguments]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

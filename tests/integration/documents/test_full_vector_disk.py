@@ -1,0 +1,45 @@
+"""The disk under the vectors is full: versions wait, searches are answered, and work goes on by
+itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.retriever.app import lifespan as retriever
+from tests.conftest import retried
+from tests.integration.documents.outside import Outside, eventually
+from tests.integration.documents.test_outages import finds
+from tests.outages.small_disk import fill
+from tests.outages.small_disk import small_disk as small_disk
+from tests.unit.retriever.world import embedded
+from tidemill import topics
+from tidemill.bus.dead_letters import list_dead_letters
+
+LATER = 12
+
+
+@pytest.mark.timeout(120)
+async def test_versions_wait_for_room_under_the_vectors(
+    settings: Any, run_service: Any, outside: Outside, small_disk: Path
+) -> None:
+    settings = settings.model_copy(update={"milvus": str(small_disk / "milvus.db")})
+    async with run_service("retriever", settings, retriever) as runtime:
+        await outside.publish(topics.CHUNKS_EMBEDDED, "d", embedded("harbor", "d", 1, ["first"]))
+        await eventually(lambda: finds(outside, "first"))
+        ballast = fill(small_disk)
+        texts = [f"text {number}" for number in range(LATER)]
+        for text in texts:
+            event = embedded("harbor", text, 1, [text])
+            await outside.publish(topics.CHUNKS_EMBEDDED, text, event)
+
+        await eventually(lambda: retried(runtime, "DEPENDENCY_UNAVAILABLE"))
+        assert await finds(outside, "first")
+        assert not await finds(outside, texts[-1])
+        ballast.unlink()
+        for text in texts:
+            await eventually(lambda text=text: finds(outside, text))
+    async with run_service("retriever", settings, retriever):
+        for text in ["first", *texts]:
+            await eventually(lambda text=text: finds(outside, text))
+    assert await list_dead_letters(settings.kafka_address) == []
