@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from tidemill.bus.goodbye import say_goodbye
 from tidemill.bus.kafka import group_of
 from tidemill.bus.letters import broker_faults
 
@@ -27,7 +28,7 @@ async def rewind(bootstrap: str, service: str, left: Mapping[str, Mapping[int, i
             async with broker_faults():
                 moved += await _move(consumer, topic, offsets)
         finally:
-            await consumer.stop()
+            await say_goodbye(consumer)
     return moved
 
 

@@ -11,7 +11,7 @@ from services.trainer.adapters import run_folder
 from services.trainer.adapters.run_folder import Failure, Progress, Result
 from tidemill.clock import Clock
 
-STOP_SECONDS = 10.0
+STOP_SECONDS = 3.0
 LOG_FILE = "training.log"
 
 
