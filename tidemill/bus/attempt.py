@@ -12,6 +12,8 @@ from tidemill.topics import M
 
 log = structlog.get_logger()
 
+LATE_SECONDS = 1.0
+
 Handler = Callable[[M, Delivery], Awaitable[None]]
 
 
@@ -33,8 +35,14 @@ async def attempt(
             raise
         return own_failure(delivery, asyncio.CancelledError())
     except Exception as error:
-        return own_failure(delivery, error, hung=limit.expired())
+        return own_failure(delivery, error, hung=limit.expired() and not stood_still(limit))
     return None
+
+
+def stood_still(limit: asyncio.Timeout) -> bool:
+    """Whether the timeout came late, as it does for a process that was frozen or got no processor:
+    then it says nothing about the handler."""
+    return asyncio.get_running_loop().time() - (limit.when() or 0.0) > LATE_SECONDS
 
 
 def cancelled_from_outside() -> bool:
