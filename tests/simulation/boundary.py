@@ -20,6 +20,7 @@ import anyio.to_thread
 import faststream._internal.broker.registrator as registrator
 import tritonclient.grpc.aio as triton
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry
 from sqlalchemy.util.concurrency import _concurrency_shim
@@ -65,7 +66,9 @@ def quiet_telemetry(
 ) -> Iterator[Telemetry]:
     """Real spans and ids, no exporter, no port, no threads."""
     meter = NoOpMeterProvider().get_meter("tidemill")
-    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("tidemill")
+    # Of its own accord it would ask the system who we are, in a thread, in the first run alone.
+    provider = TracerProvider(shutdown_on_exit=False, resource=Resource.get_empty())
+    tracer = provider.get_tracer("tidemill")
     yield Telemetry(tracer, meter, CollectorRegistry(), create_instruments(meter, METRICS))
 
 
@@ -132,6 +135,7 @@ def outside_world(loop: SimulatedLoop, seed: object) -> Iterator[None]:
         (anyio.to_thread, "run_sync", in_no_thread),
         (_concurrency_shim, "_AsyncIoGreenlet", counted_greenlets(loop)),
         (os, "urandom", bytes_of(entropy)),
+        (random, "_urandom", bytes_of(entropy)),  # SystemRandom's own name for it
         (uuid, "uuid4", lambda: uuid.UUID(bytes=entropy.randbytes(16), version=4)),
         (time, "time", loop.wall),
         (time, "monotonic", loop.time),
