@@ -1,10 +1,8 @@
 """The loss of a service's store, and its rebuild from the log that is left."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -12,17 +10,6 @@ from tidemill.rebuild.files import sqlite_file
 from tidemill.rebuild.run import Rebuild, Rebuilt
 from tidemill.settings import MeshSettings
 from tidemill.topics import CATALOGUE
-
-WAIT_SECONDS = 60.0
-
-
-async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = WAIT_SECONDS) -> Any:
-    """The condition's first true value."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if value := await condition():
-                return value
-            await asyncio.sleep(0.05)
 
 
 async def at_once() -> None:

@@ -18,7 +18,7 @@ from services.evaluator.adapters.tables import EvaluationRow
 from services.trainer.domain.trigger import Trigger
 from services.trainer.handlers import runs
 from tests.integration.core.parts import effects, recording
-from tests.outages.zombies import until
+from tests.waiting import eventually as until
 from tidemill.bus.dead_letters import list_dead_letters
 from tidemill.clock import Stopwatch
 from tidemill.db import open_database

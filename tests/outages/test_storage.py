@@ -11,7 +11,8 @@ import pytest
 
 from tests.integration.core.parts import effects, recording
 from tests.outages.small_disk import fill
-from tests.outages.zombies import Pair, pair_of, until
+from tests.outages.zombies import Pair, pair_of
+from tests.waiting import eventually as until
 from tidemill.bus.dead_letters import list_dead_letters
 from tidemill.runtime import Runtime
 

@@ -12,7 +12,7 @@ from tests.integration.core.conftest import producing
 from tests.integration.core.parts import effects, recording
 from tests.outages.conftest import Wire
 from tests.outages.proxy import Proxy, Way
-from tests.outages.zombies import until
+from tests.waiting import eventually as until
 from tidemill import topics
 from tidemill.bus.dead_letters import list_dead_letters
 from tidemill.runtime import Runtime

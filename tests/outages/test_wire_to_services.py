@@ -15,7 +15,7 @@ from services.retriever.adapters.vector_store import VectorStore
 from tests.integration.documents.outside import Outside, outside_of
 from tests.outages.conftest import Wire
 from tests.outages.proxy import Proxy, Way, proxied
-from tests.outages.zombies import until
+from tests.waiting import eventually as until
 from tidemill import topics
 from tidemill.api.ingest.v1 import SubmitDocumentRequest
 from tidemill.faults import Fault, Reason

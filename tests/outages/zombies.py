@@ -7,7 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ import psutil
 from tests.conftest import BrokerProcess, free_port_base, token
 from tests.integration.core.conftest import Outside, producing
 from tests.outages.child import INSIDE, POINTS, RELAY
+from tests.waiting import eventually as until
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentChunked
 from tidemill.bus.admin import create_topics
@@ -29,17 +30,7 @@ from tidemill.settings import MeshSettings
 
 ROOT = Path(__file__).parents[2]
 SESSION_MS = 1_500
-WAIT_SECONDS = 60.0
 EVENTS = 24
-
-
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = WAIT_SECONDS) -> Any:
-    """The condition's first true value."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if value := await condition():
-                return value
-            await asyncio.sleep(0.05)
 
 
 @dataclass

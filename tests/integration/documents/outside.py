@@ -1,7 +1,6 @@
 """What a producer and a user of the mesh have: Kafka, gRPC, tokens, and nothing of the services."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from google.protobuf.message import Message
 
+from tests.waiting import eventually
 from tidemill.api.embedder.v1 import EmbedderServiceStub, EmbedRequest
 from tidemill.api.events.v1 import DocumentSubmitted
 from tidemill.api.ingest.v1 import Document, GetDocumentRequest, IngestServiceStub
@@ -22,16 +22,6 @@ from tidemill.settings import MeshSettings
 from tidemill.topics import Topic
 
 SCOPES = ("documents:write", "documents:read", "answers:write")
-WAIT_SECONDS = 60.0
-
-
-async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = WAIT_SECONDS) -> Any:
-    """The condition's first true value."""
-    async with asyncio.timeout(seconds):
-        while True:
-            if value := await condition():
-                return value
-            await asyncio.sleep(0.05)
 
 
 @dataclass

@@ -11,9 +11,10 @@ import pytest
 from services.embedder.app import lifespan as embedder
 from services.ingest.app import lifespan as ingest
 from services.retriever.app import lifespan as retriever
-from tests.integration.documents.outside import Outside, eventually
+from tests.integration.documents.outside import Outside
 from tests.integration.triton_process import Triton
 from tests.unit.ingest import files
+from tests.waiting import eventually
 from tidemill import topics
 from tidemill.api.common.v1 import EmbeddingModel
 from tidemill.api.embedder.v1 import EmbedderServiceStub, EmbedRequest

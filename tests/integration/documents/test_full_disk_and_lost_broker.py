@@ -11,7 +11,8 @@ from sqlalchemy import event
 
 from services.ingest.app import lifespan as ingest
 from tests.conftest import BrokerProcess, retried
-from tests.integration.documents.outside import Outside, eventually
+from tests.integration.documents.outside import Outside
+from tests.waiting import eventually
 from tidemill import topics
 from tidemill.api.ingest.v1 import SubmitDocumentRequest
 from tidemill.bus.dead_letters import list_dead_letters

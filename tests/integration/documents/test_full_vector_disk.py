@@ -8,11 +8,12 @@ import pytest
 
 from services.retriever.app import lifespan as retriever
 from tests.conftest import retried
-from tests.integration.documents.outside import Outside, eventually
+from tests.integration.documents.outside import Outside
 from tests.integration.documents.test_outages import finds
 from tests.outages.small_disk import fill
 from tests.outages.small_disk import small_disk as small_disk
 from tests.unit.retriever.world import embedded
+from tests.waiting import eventually
 from tidemill import topics
 from tidemill.bus.dead_letters import list_dead_letters
 

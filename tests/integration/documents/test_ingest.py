@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.documents.outside import Outside, eventually
+from tests.integration.documents.outside import Outside
 from tests.unit.ingest import files
+from tests.waiting import eventually
 from tidemill import topics
 from tidemill.api.events.v1 import (
     DocumentChunked,

@@ -10,8 +10,9 @@ import pytest
 
 from services.embedder.app import lifespan as embedder
 from services.ingest.app import lifespan as ingest
-from tests.integration.documents.outside import Outside, eventually
+from tests.integration.documents.outside import Outside
 from tests.integration.triton_process import Triton
+from tests.waiting import eventually
 from tidemill import topics
 from tidemill.api.events.v1 import ChunksEmbedded
 from tidemill.bus.dead_letters import list_dead_letters

@@ -12,9 +12,10 @@ import pytest
 from services.embedder.app import lifespan as embedder
 from services.retriever.app import lifespan as retriever
 from tests.conftest import free_port_base, is_free
-from tests.integration.documents.outside import Outside, eventually
+from tests.integration.documents.outside import Outside
 from tests.integration.triton_process import Triton
 from tests.unit.retriever.world import MODEL, embedded, vector_of
+from tests.waiting import eventually
 from tidemill import topics
 from tidemill.api.common.v1 import Chunk
 from tidemill.api.embedder.v1 import EmbedderServiceStub, EmbedRequest

@@ -4,7 +4,8 @@ back, no verdict is given twice, and the canary goes on."""
 from services.evaluator.adapters.evaluations import tenants_waiting
 from tests.integration.evaluator.conftest import Stage
 from tests.integration.evaluator.standins import BASE, SAMPLES, Skill
-from tests.integration.rebuilding import eventually, lost_and_rebuilt
+from tests.integration.rebuilding import lost_and_rebuilt
+from tests.waiting import eventually
 from tidemill.api.evaluator import v1 as api
 
 

@@ -11,7 +11,8 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from google.protobuf.message import Message
 
-from tests.integration.rebuilding import ends, eventually
+from tests.integration.rebuilding import ends
+from tests.waiting import eventually
 from tidemill.bus.envelope import TOKEN, event_headers
 from tidemill.clock import SystemClock
 from tidemill.ids import new_id

@@ -11,7 +11,8 @@ from typing import Any
 
 from tests.integration.rebuild.conftest import Mesh
 from tests.integration.rebuild.test_index import fill, index_of
-from tests.integration.rebuilding import eventually, rebuild, store_of
+from tests.integration.rebuilding import rebuild, store_of
+from tests.waiting import eventually
 from tidemill.faults import Fault
 
 

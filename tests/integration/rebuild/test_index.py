@@ -8,8 +8,9 @@ from pymilvus import MilvusClient
 
 from services.retriever.domain.naming import collection_name
 from tests.integration.rebuild.conftest import TENANT, Mesh
-from tests.integration.rebuilding import ends, eventually, lost_and_rebuilt
+from tests.integration.rebuilding import ends, lost_and_rebuilt
 from tests.unit.retriever.world import MODEL, embedded, retired, vector_of
+from tests.waiting import eventually
 from tidemill import topics
 from tidemill.api.retriever.v1 import (
     GetIndexRequest,
