@@ -21,7 +21,7 @@ from tests.faults.rounds import Sweep, Tally, random_kills, verify
 
 SHORT = replace(LEARNING, name="short", services=("monitor", "inference"), mix=counting, burst=20)
 SEED = 5
-CHAIN_SECONDS = 5.0
+CHAIN_SECONDS = 3.0
 
 needs_strace = pytest.mark.skipif(bool(missing_tools()), reason=missing_tools())
 

@@ -33,7 +33,7 @@ log = structlog.get_logger()
 STOP_SECONDS = 10.0
 UNREADY_SECONDS = 1.0
 ORDER = sorted(SERVICES, key=lambda name: name != "inference")
-DOCUMENTS = 120
+DOCUMENTS = 60
 # With a status: the stop's, or that of the model server which did not answer in time.
 STREAM_ENDS = ENDED | {grpc.StatusCode.DEADLINE_EXCEEDED}
 MODEL = EmbeddingModel(name="small", version="1", dimensions=8)

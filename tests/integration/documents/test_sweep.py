@@ -17,7 +17,7 @@ from tests.faults.rounds import Sweep, Tally, random_kills, verify
 from tests.integration.triton_process import Triton
 
 SEED = 9
-CHAIN_SECONDS = 5.0
+CHAIN_SECONDS = 3.0
 
 
 @pytest.mark.triton
