@@ -15,6 +15,7 @@ from tests.ledger.subscriptions import consumers, group_id
 
 POLL_SECONDS = 0.2
 STEP_SECONDS = 10.0
+MOST = 5
 
 UNFINISHED = {
     "evaluator": (
@@ -32,11 +33,18 @@ class NotQuiet(Exception):
 async def until_quiet(
     bootstrap: str, home: Path, services: Iterable[str], seconds: float = 60.0
 ) -> None:
-    """Every record is committed by every group and every outbox is empty. Raises NotQuiet."""
+    """Every record is committed by every group and every outbox is empty.
+
+    Raises NotQuiet when what is left is the same for `seconds`, or after MOST times as long: a
+    replay of a long log takes its time.
+    """
     names, moving = tuple(services), ["the broker is silent"]
+    loop = asyncio.get_running_loop()
+    end = loop.time() + MOST * seconds
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(seconds) as patience:
             while moving:
+                before = moving
                 try:
                     async with asyncio.timeout(STEP_SECONDS):
                         moving = await still_moving(bootstrap, home, names)
@@ -44,10 +52,12 @@ async def until_quiet(
                     if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                         raise
                     moving = [f"broker: {type(error).__name__}"]
+                if moving != before:
+                    patience.reschedule(min(end, loop.time() + seconds))
                 if moving:
                     await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        raise NotQuiet(f"after {seconds:.0f} s: {', '.join(moving)}") from None
+        raise NotQuiet(f"for {seconds:.0f} s: {', '.join(moving)}") from None
 
 
 async def still_moving(bootstrap: str, home: Path, services: tuple[str, ...]) -> list[str]:
