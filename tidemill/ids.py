@@ -17,3 +17,11 @@ def derived_id(*parts: str) -> str:
     """UUIDv5 of the parts; a part boundary counts, so ("a", "bc") differs from ("ab", "c")."""
     joined = "".join(f"{len(part)}:{part}" for part in parts)
     return str(uuid.uuid5(NAMESPACE, joined))
+
+
+def is_derived(identifier: str) -> bool:
+    """Whether it has the form of derived_id, which no new_id has."""
+    try:
+        return str(uuid.UUID(identifier)) == identifier
+    except ValueError:
+        return False

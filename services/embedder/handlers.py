@@ -70,10 +70,9 @@ class Embeddings:
 
     async def leaves(self, record: Record, sender: Sender) -> bool:
         """What was not embedded waits, or its event was lost; the service embeds it."""
-        key = f"{sender.tenant_id}/{sender.aggregate_id}"
         consumer = f"embedder/{topics.DOCUMENTS_CHUNKED.name}"
         name = topics.CHUNKS_EMBEDDED.name
-        return published_id(consumer, record.event_id, name, key) not in self.ids
+        return published_id(consumer, record.event_id, name, sender.key) not in self.ids
 
 
 async def digests(database: Database) -> dict[str, str]:

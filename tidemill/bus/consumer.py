@@ -46,6 +46,11 @@ class Sender:
     tenant_id: str
     aggregate_id: str
 
+    @property
+    def key(self) -> str:
+        """Of the event's record."""
+        return f"{self.tenant_id}/{self.aggregate_id}"
+
 
 @dataclass
 class Consumer(Generic[M]):

@@ -1,17 +1,15 @@
 """Time while events are replayed: when each of them came to the log."""
 
-import time
-from datetime import UTC, datetime
+from datetime import datetime
+
+from tidemill.clock import SystemClock
 
 
-class ReplayClock:
+class ReplayClock(SystemClock):
     """now() is the time of the event in hand; outside of a replay, the machine's."""
 
     def __init__(self) -> None:
         self.event_time: datetime | None = None
 
     def now(self) -> datetime:
-        return self.event_time or datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+        return self.event_time or super().now()

@@ -4,7 +4,6 @@ from datetime import UTC
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.evaluator.adapters import ledger, suites, traffic
 from services.evaluator.adapters.tables import (
@@ -100,13 +99,8 @@ async def digests(database: Database) -> dict[str, str]:
     async with database.session() as session:
         return {
             "evaluations": await table_hash(session, EvaluationRow, IN_HAND),
-            "ledger": await ledger_hash(session),
+            "ledger": await table_hash(session, LedgerRow),
             "releases": await table_hash(session, ReleaseRow, ("traceparent",)),
             "suites": await table_hash(session, SuiteRow),
             "waiting": await table_hash(session, WaitingAdapterRow, ("received_at", "traceparent")),
         }
-
-
-async def ledger_hash(session: AsyncSession) -> str:
-    """Epochs of all tenants."""
-    return await table_hash(session, LedgerRow)

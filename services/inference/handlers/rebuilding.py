@@ -1,7 +1,5 @@
 """How inference reads its answers back when its rows are built again; it asks no model."""
 
-import uuid
-
 from services.inference.adapters.store import AnswerRow, FeedbackRow, ReleaseRow
 from services.inference.handlers.feedback import feedback_row
 from services.inference.handlers.recording import answer_row
@@ -9,6 +7,7 @@ from tidemill.api.events.v1 import AnswerGenerated, FeedbackRecorded
 from tidemill.bus import Unit
 from tidemill.bus.envelope import TRACEPARENT, Record
 from tidemill.db import Database
+from tidemill.ids import is_derived
 from tidemill.rebuild.digests import table_hash
 
 PREFIX = "fb_"
@@ -28,10 +27,7 @@ async def restore_feedback(message: FeedbackRecorded, record: Record, unit: Unit
 
 def is_requested(feedback_id: str) -> bool:
     """True for an id that was derived from a request's; any other was chosen by chance."""
-    try:
-        return f"{PREFIX}{uuid.UUID(feedback_id.removeprefix(PREFIX))}" == feedback_id
-    except ValueError:
-        return False
+    return feedback_id.startswith(PREFIX) and is_derived(feedback_id.removeprefix(PREFIX))
 
 
 async def digests(database: Database) -> dict[str, str]:

@@ -70,14 +70,17 @@ async def take_submission(ingest: Ingest, message: DocumentSubmitted, delivery: 
 
 def check(message: DocumentSubmitted, aggregate_id: str, max_bytes: int) -> None:
     """Raises Rejected; Fault when the event does not even name its document properly."""
-    bad_field = invalid_field(message.document_id, message.title, message.source_uri)
-    # The key orders a document's events, so it must be the document's.
-    if bad_field == "document_id" or message.document_id != aggregate_id:
-        raise Fault(Reason.INVALID_ARGUMENT, field="document_id")
-    if bad_field:
+    check_id(message.document_id, aggregate_id)
+    if invalid_field(message.document_id, message.title, message.source_uri):
         raise Rejected(Reason.INVALID_ARGUMENT.value)
     parse_media_type(message.media_type)
     check_content(message.content, max_bytes)
+
+
+def check_id(document_id: str, aggregate_id: str) -> None:
+    """The key orders a document's events, so it must be the document's. Raises Fault."""
+    if invalid_field(document_id, "", "") or document_id != aggregate_id:
+        raise Fault(Reason.INVALID_ARGUMENT, field="document_id")
 
 
 async def _prepare(
@@ -182,8 +185,7 @@ def chunks(
 
 async def take_withdrawal(message: DocumentWithdrawn, delivery: Delivery) -> None:
     """Takes a version and retires the document; one that nobody knows is remembered as gone."""
-    if invalid_field(message.document_id, "", "") or message.document_id != delivery.aggregate_id:
-        raise Fault(Reason.INVALID_ARGUMENT, field="document_id")
+    check_id(message.document_id, delivery.aggregate_id)
     async with delivery.apply() as unit:
         row = await row_of(unit, message.document_id)
         outcome = versions.withdraw(row.standing, delivery.time)

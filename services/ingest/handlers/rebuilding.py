@@ -4,7 +4,6 @@ What became of a submission is on the log under an id that follows from the subm
 version keeps its number and its passages, whatever this program would make of the document today.
 """
 
-import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,9 +11,9 @@ from google.protobuf.message import Message
 
 from services.ingest.adapters.store import DocumentRow, RequestRow, VersionRow, find_document
 from services.ingest.domain import versions
-from services.ingest.domain.submissions import content_hash, invalid_field
+from services.ingest.domain.submissions import content_hash
 from services.ingest.handlers.calls import fingerprint_of
-from services.ingest.handlers.events import new_version, row_of
+from services.ingest.handlers.events import check_id, new_version, row_of
 from tidemill import topics
 from tidemill.api.events.v1 import (
     DocumentChunked,
@@ -28,7 +27,8 @@ from tidemill.bus.consumer import Sender
 from tidemill.bus.envelope import Record, decode
 from tidemill.bus.unit import published_id
 from tidemill.db import Database
-from tidemill.faults import Fault, Reason
+from tidemill.faults import Fault
+from tidemill.ids import is_derived
 from tidemill.rebuild.digests import table_hash
 from tidemill.topics import M, Topic
 
@@ -79,10 +79,14 @@ class Rebuilding:
 
     async def retake_submission(self, message: DocumentSubmitted, delivery: Delivery) -> None:
         """As it was told; what was not told changed nothing but its time."""
-        check_id(message.document_id, delivery)
+        check_id(message.document_id, delivery.aggregate_id)
         submitted = topics.DOCUMENTS_SUBMITTED
-        made = self.told.accepted.get(told_id(delivery, submitted, topics.DOCUMENTS_CHUNKED))
-        reason = self.told.rejected.get(told_id(delivery, submitted, topics.DOCUMENTS_REJECTED))
+        made = self.told.accepted.get(
+            told_id(delivery.event_id, delivery.key, submitted, topics.DOCUMENTS_CHUNKED)
+        )
+        reason = self.told.rejected.get(
+            told_id(delivery.event_id, delivery.key, submitted, topics.DOCUMENTS_REJECTED)
+        )
         digest = content_hash(message.media_type, message.title, message.content)
         async with delivery.apply() as unit:
             remember(unit, submitted, message, delivery)
@@ -97,9 +101,11 @@ class Rebuilding:
                 row.submitted_time, row.rejection_reason = delivery.time, ""
 
     async def retake_withdrawal(self, message: DocumentWithdrawn, delivery: Delivery) -> None:
-        check_id(message.document_id, delivery)
+        check_id(message.document_id, delivery.aggregate_id)
         withdrawn = topics.DOCUMENTS_WITHDRAWN
-        made = self.told.accepted.get(told_id(delivery, withdrawn, topics.DOCUMENTS_RETIRED))
+        made = self.told.accepted.get(
+            told_id(delivery.event_id, delivery.key, withdrawn, topics.DOCUMENTS_RETIRED)
+        )
         async with delivery.apply() as unit:
             remember(unit, withdrawn, message, delivery)
             row = await row_of(unit, message.document_id)
@@ -117,7 +123,7 @@ class Rebuilding:
             (topics.DOCUMENTS_CHUNKED, self.told.accepted),
             (topics.DOCUMENTS_REJECTED, self.told.rejected),
         ):
-            if told_id_of(record, sender, submitted, topic) in told:
+            if told_id(record.event_id, sender.key, submitted, topic) in told:
                 return False
         message = readable(submitted, record, sender)
         if message is None:
@@ -130,7 +136,10 @@ class Rebuilding:
 
     async def leaves_withdrawal(self, record: Record, sender: Sender) -> bool:
         withdrawn = topics.DOCUMENTS_WITHDRAWN
-        if told_id_of(record, sender, withdrawn, topics.DOCUMENTS_RETIRED) in self.told.accepted:
+        if (
+            told_id(record.event_id, sender.key, withdrawn, topics.DOCUMENTS_RETIRED)
+            in self.told.accepted
+        ):
             return False
         if readable(withdrawn, record, sender) is None:
             return False
@@ -149,29 +158,19 @@ class Rebuilding:
         return highest <= (row.version if row is not None else 0)
 
 
-def check_id(document_id: str, delivery: Delivery) -> None:
-    if invalid_field(document_id, "", "") or document_id != delivery.aggregate_id:
-        raise Fault(Reason.INVALID_ARGUMENT, field="document_id")
-
-
 def readable(topic: Topic[M], record: Record, sender: Sender) -> M | None:
     """The message; None when the consumer is going to park it."""
     try:
         message = decode(topic, record)
+        check_id(message.document_id, sender.aggregate_id)  # type: ignore[attr-defined]
     except Fault:
         return None
-    document_id: str = message.document_id  # type: ignore[attr-defined]
-    proper = document_id == sender.aggregate_id and not invalid_field(document_id, "", "")
-    return message if proper else None
+    return message
 
 
-def told_id(delivery: Delivery, cause: Topic[Any], told: Topic[Any]) -> str:
-    return published_id(f"ingest/{cause.name}", delivery.event_id, told.name, delivery.key)
-
-
-def told_id_of(record: Record, sender: Sender, cause: Topic[Any], told: Topic[Any]) -> str:
-    key = f"{sender.tenant_id}/{sender.aggregate_id}"
-    return published_id(f"ingest/{cause.name}", record.event_id, told.name, key)
+def told_id(event_id: str, key: str, cause: Topic[Any], told: Topic[Any]) -> str:
+    """Of the event that ingest tells because of another. key: that of both."""
+    return published_id(f"ingest/{cause.name}", event_id, told.name, key)
 
 
 def remember(unit: Unit, topic: Topic[Any], message: Message, delivery: Delivery) -> None:
@@ -185,13 +184,6 @@ def remember(unit: Unit, topic: Topic[Any], message: Message, delivery: Delivery
             fingerprint=fingerprint_of(topic.name, message),
         )
     )
-
-
-def is_derived(event_id: str) -> bool:
-    try:
-        return str(uuid.UUID(event_id)) == event_id
-    except ValueError:
-        return False
 
 
 async def digests(database: Database) -> dict[str, str]:

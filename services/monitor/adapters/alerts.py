@@ -33,10 +33,9 @@ class Alert:
 async def raise_alert(unit: Unit, alert: Alert, now: float) -> bool:
     """Row and event; False when this occasion was told before."""
     alert_id = derived_id(unit.tenant_id, alert.reason, alert.release_id, alert.occasion)
-    if await _is_known(unit.session, unit.tenant_id, alert_id):
-        return False
     message = alert_message(unit.tenant_id, alert_id, alert, now)
-    await keep_alert(unit, message)
+    if not await keep_alert(unit, message):
+        return False
     unit.publish(
         topics.ALERTS_RAISED,
         alert_id,
@@ -46,12 +45,14 @@ async def raise_alert(unit: Unit, alert: Alert, now: float) -> bool:
     return True
 
 
-async def keep_alert(unit: Unit, message: events.AlertRaised) -> None:
-    """The row of an alert; nothing when it is there."""
-    if not await _is_known(unit.session, unit.tenant_id, message.alert_id):
-        content = message.SerializeToString(deterministic=True)
-        row = AlertRow(tenant_id=unit.tenant_id, alert_id=message.alert_id, content=content)
-        unit.session.add(row)
+async def keep_alert(unit: Unit, message: events.AlertRaised) -> bool:
+    """The row of an alert; False when it is there already."""
+    if await _is_known(unit.session, unit.tenant_id, message.alert_id):
+        return False
+    content = message.SerializeToString(deterministic=True)
+    row = AlertRow(tenant_id=unit.tenant_id, alert_id=message.alert_id, content=content)
+    unit.session.add(row)
+    return True
 
 
 async def forget_alert(session: AsyncSession, message: events.AlertRaised) -> None:

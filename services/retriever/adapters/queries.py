@@ -3,13 +3,29 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.retriever.adapters.store import ChunkRow, DocumentRow, IndexRow, VersionRow
 
 PARAMETERS = 500
 """Values of one IN list; databases bound them."""
+
+
+def in_force(tenant_id: str) -> tuple[ColumnElement[bool], ...]:
+    """Conditions of a version that searches see now."""
+    return (
+        VersionRow.tenant_id == tenant_id,
+        VersionRow.from_revision.is_not(None),
+        VersionRow.to_revision.is_(None),
+    )
+
+
+def same_version() -> ColumnElement[bool]:
+    """Joins chunks to their version."""
+    return (VersionRow.tenant_id == ChunkRow.tenant_id) & (
+        VersionRow.version_key == ChunkRow.version_key
+    )
 
 
 async def find_index(session: AsyncSession, tenant_id: str) -> IndexRow | None:
@@ -42,12 +58,7 @@ async def find_document(
 async def version_in_force(
     session: AsyncSession, tenant_id: str, document_id: str
 ) -> VersionRow | None:
-    query = select(VersionRow).where(
-        VersionRow.tenant_id == tenant_id,
-        VersionRow.document_id == document_id,
-        VersionRow.from_revision.is_not(None),
-        VersionRow.to_revision.is_(None),
-    )
+    query = select(VersionRow).where(*in_force(tenant_id), VersionRow.document_id == document_id)
     return (await session.execute(query)).scalar_one_or_none()
 
 
@@ -72,11 +83,7 @@ async def chunks_of(
     for start in range(0, len(chunk_ids), PARAMETERS):
         query = (
             select(ChunkRow, VersionRow)
-            .join(
-                VersionRow,
-                (VersionRow.tenant_id == ChunkRow.tenant_id)
-                & (VersionRow.version_key == ChunkRow.version_key),
-            )
+            .join(VersionRow, same_version())
             .where(
                 ChunkRow.tenant_id == tenant_id,
                 ChunkRow.chunk_id.in_(chunk_ids[start : start + PARAMETERS]),
@@ -90,16 +97,8 @@ async def manifest_rows(session: AsyncSession, tenant_id: str) -> list[tuple[str
     """(document, version, chunk id) of everything in force."""
     query = (
         select(VersionRow.document_id, VersionRow.version, ChunkRow.chunk_id)
-        .join(
-            ChunkRow,
-            (VersionRow.tenant_id == ChunkRow.tenant_id)
-            & (VersionRow.version_key == ChunkRow.version_key),
-        )
-        .where(
-            VersionRow.tenant_id == tenant_id,
-            VersionRow.from_revision.is_not(None),
-            VersionRow.to_revision.is_(None),
-        )
+        .join(ChunkRow, same_version())
+        .where(*in_force(tenant_id))
     )
     return [(d, v, c) for d, v, c in (await session.execute(query)).all()]
 
@@ -114,16 +113,8 @@ async def vectors_in_force(session: AsyncSession, tenant_id: str) -> list[tuple[
     """(chunk id, vector) of everything in force."""
     query = (
         select(ChunkRow.chunk_id, ChunkRow.vector)
-        .join(
-            VersionRow,
-            (VersionRow.tenant_id == ChunkRow.tenant_id)
-            & (VersionRow.version_key == ChunkRow.version_key),
-        )
-        .where(
-            VersionRow.tenant_id == tenant_id,
-            VersionRow.from_revision.is_not(None),
-            VersionRow.to_revision.is_(None),
-        )
+        .join(VersionRow, same_version())
+        .where(*in_force(tenant_id))
     )
     return [(chunk_id, vector) for chunk_id, vector in (await session.execute(query)).all()]
 
