@@ -14,11 +14,8 @@ from pathlib import Path
 from structlog.testing import capture_logs
 
 from tests.conftest import free_port_base, serving, token
-from tests.integration.core.conftest import Outside, producing
+from tests.integration.core.conftest import Outside, open_broker, producing
 from tests.poison.rounds import poison_round
-from tidemill.broker.embedded import EmbeddedBroker
-from tidemill.broker.settings import BrokerSettings, GroupLimits
-from tidemill.bus.admin import create_topics
 from tidemill.settings import MeshSettings
 
 
@@ -53,11 +50,7 @@ async def mesh(folder: Path) -> AsyncIterator[Outside]:
     """A broker and someone outside; poison_round runs the service."""
     home = folder / "home"
     home.mkdir(parents=True)
-    groups = GroupLimits(initial_delay_ms=0)
-    async with EmbeddedBroker(
-        BrokerSettings(data_dir=folder / "broker", port=0, groups=groups)
-    ) as broker:
-        await create_topics(broker.bootstrap)
+    async with open_broker(folder / "broker") as broker:
         settings = MeshSettings(home=home, port_base=free_port_base(), kafka=broker.bootstrap)
         async with producing(broker.bootstrap) as producer:
             yield Outside(broker.bootstrap, settings, token, producer)

@@ -24,15 +24,19 @@ from tidemill.topics import DOCUMENTS_SUBMITTED, Topic
 WAIT_SECONDS = 20.0
 
 
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
-    """The broker on the test's own loop, over TCP: it starts at once. Tests that kill it use
-    start_broker."""
-    settings = BrokerSettings(
-        data_dir=tmp_path / "broker", port=0, groups=GroupLimits(initial_delay_ms=0)
-    )
+@asynccontextmanager
+async def open_broker(folder: Path) -> AsyncIterator[EmbeddedBroker]:
+    """On the loop of whoever opens it, over TCP: it starts at once."""
+    settings = BrokerSettings(data_dir=folder, port=0, groups=GroupLimits(initial_delay_ms=0))
     async with EmbeddedBroker(settings) as embedded:
         await create_topics(embedded.bootstrap)
+        yield embedded
+
+
+@pytest.fixture
+async def broker(tmp_path: Path) -> AsyncIterator[EmbeddedBroker]:
+    """Tests that kill their broker use start_broker."""
+    async with open_broker(tmp_path / "broker") as embedded:
         yield embedded
 
 
