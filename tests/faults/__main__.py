@@ -26,6 +26,7 @@ def main() -> int:
         return 2
     # A client says a lot about a broker that is killed all the time.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").addFilter(lambda said: "AIOKafka" not in said.getMessage())
     with scratch() as folder, model_server(folder) as triton:
         figures = asyncio.run(run(options.seconds, options.seed, folder, triton))
     options.json.write_text(json.dumps(figures, indent=2) + "\n")

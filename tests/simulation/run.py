@@ -38,6 +38,7 @@ class Outcome:
 
 
 MAX_UNWINDING = 20
+MAX_ROUNDS = 100
 Story = Callable[[World], Awaitable[list[str]]]
 
 
@@ -98,9 +99,16 @@ def clear(loop: SimulatedLoop) -> None:
     for task in asyncio.all_tasks(loop):
         unwind(task.get_coro())
     loop.close()
-    # A coroutine that is freed may begin to clean up, and hang in a statement once more.
-    while gc.collect() or loop.greenlets:
+    for _ in range(MAX_ROUNDS):
+        # A coroutine that is freed may begin to clean up, and hang in a statement once more.
+        if not gc.collect() and not any(hangs(greenlet) for greenlet in loop.greenlets):
+            return
         end_all(loop.greenlets)
+
+
+def hangs(greenlet: Any) -> bool:
+    """One that ended may stay for long: the error that it died of is held by whoever caught it."""
+    return bool(greenlet) and not greenlet.dead
 
 
 def unwind(coroutine: Any) -> None:
@@ -117,7 +125,7 @@ def end_all(greenlets: "weakref.WeakSet[Any]") -> None:
     """One that is left hanging in a statement is never freed: the collector cannot see into it."""
     for greenlet in list(greenlets):
         for _ in range(MAX_UNWINDING):
-            if greenlet.dead or not greenlet:
+            if not hangs(greenlet):
                 break
             with suppress(BaseException):
                 left = greenlet.throw()

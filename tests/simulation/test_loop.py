@@ -4,8 +4,12 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+from greenlet import greenlet
+
 from tests.simulation.loop import SimulatedLoop
 from tests.simulation.process import Process
+from tests.simulation.run import bury_all
 
 
 def run(seed: int, work: Callable[[SimulatedLoop], Coroutine[Any, Any, Any]]) -> Any:
@@ -88,3 +92,12 @@ def test_work_of_a_thread_ends_even_when_nobody_waits_for_it() -> None:
         return done
 
     assert run(1, give_up) == [1]
+
+
+@pytest.mark.timeout(20)
+def test_the_end_of_a_run_does_not_wait_for_a_greenlet_that_somebody_still_holds() -> None:
+    loop, dead = SimulatedLoop(1), greenlet(lambda: None)
+    dead.switch()
+    loop.greenlets.add(dead)
+    bury_all(loop)
+    assert loop.is_closed()
