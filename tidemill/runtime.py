@@ -64,7 +64,9 @@ async def open_runtime(
             open_telemetry(service, folder, metrics_port=port, host=settings.host)
         )
         await stack.enter_async_context(store_shared(service, settings))
-        database = await stack.enter_async_context(open_database(settings.database_url(service)))
+        database = await stack.enter_async_context(
+            open_database(settings.database_url(service), service)
+        )
         key = mesh_key(settings.home / "keys", create=settings.dev)
         identity = Identity(key, f"service:{service}", clock)
         channels = Channels(settings)

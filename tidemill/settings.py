@@ -39,7 +39,8 @@ class MeshSettings(BaseSettings):
     milvus: str = ""
     """Milvus address, or a file for milvus-lite; empty means a file under home."""
     db: str = ""
-    """SQLAlchemy URL with "{service}" in it; empty means one SQLite file a service."""
+    """postgresql://user:password@host/database, where each service has a schema; "{service}" in it
+    stands for its name. Empty means one SQLite file a service under home."""
     artifacts: str = ""
     """fsspec URL of the artifact store; empty means a folder under home."""
     service_addresses: str = ""

@@ -5,9 +5,12 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from tidemill.db.turn import Turn
 from tidemill.faults import Fault
 
 log = structlog.get_logger()
+
+Work = Callable[[], Awaitable[object]]
 
 
 class Tasks:
@@ -16,14 +19,15 @@ class Tasks:
     def __init__(self) -> None:
         self._tasks: list[asyncio.Task[None]] = []
 
-    def every(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-        """Run work, rest that many seconds, and again."""
-        self._tasks.append(asyncio.create_task(self._loop(name, seconds, work), name=name))
+    def every(self, name: str, seconds: float, work: Work, turn: Turn | None = None) -> None:
+        """Run work, rest that many seconds, and again. turn: without it the work is skipped."""
+        self._tasks.append(asyncio.create_task(self._loop(name, seconds, work, turn), name=name))
 
-    async def _loop(self, name: str, seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    async def _loop(self, name: str, seconds: float, work: Work, turn: Turn | None) -> None:
         while True:
             try:
-                await work()
+                if turn is None or await turn.held():
+                    await work()
             except Fault as fault:
                 log.warning("task_failed", task=name, reason=fault.reason.value)
             except Exception as error:

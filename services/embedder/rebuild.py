@@ -1,7 +1,5 @@
 """How the embedder knows again what it has embedded, without the model server."""
 
-from sqlalchemy import MetaData
-
 from services.embedder.handlers import Embeddings, digests
 from tidemill import topics
 from tidemill.rebuild.plan import Input, Output, Plan, Stage
@@ -11,7 +9,6 @@ def plan(stage: Stage) -> Plan:
     """It owns no rows but its inbox: a version is done when its vectors are on the log."""
     embeddings = Embeddings()
     return Plan(
-        metadata=MetaData(),
         phases=(
             (Output(topics.CHUNKS_EMBEDDED, embeddings.read),),
             (Input(topics.DOCUMENTS_CHUNKED, embeddings.retake, embeddings.leaves),),

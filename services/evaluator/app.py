@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 
 from services.evaluator import consumer, schedule
 from services.evaluator.adapters.serving import Serving
-from services.evaluator.adapters.tables import Base
 from services.evaluator.handlers.parts import Parts
+from services.evaluator.migrations import MIGRATIONS
 from services.evaluator.servicer import EvaluatorServicer
 from services.evaluator.settings import Settings
 from tidemill.api.evaluator.v1.evaluator_service_pb2_grpc import (
@@ -20,7 +20,7 @@ from tidemill.runtime import Runtime
 async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     """Rows, subscriptions, RPCs and timers; the runtime closes what it opened."""
     settings = Settings()
-    await runtime.database.create_tables(Base.metadata)
+    await runtime.database.expect(MIGRATIONS)
     parts = Parts(
         bus=runtime.bus,
         database=runtime.database,

@@ -5,9 +5,9 @@ from functools import partial
 from opentelemetry.trace import NoOpTracer
 
 from services.evaluator.adapters.serving import Serving
-from services.evaluator.adapters.tables import Base
 from services.evaluator.handlers import canarying, proposing, rebuilding
 from services.evaluator.handlers.parts import Parts
+from services.evaluator.migrations import MIGRATIONS
 from services.evaluator.settings import Settings
 from tidemill import topics
 from tidemill.clock import Stopwatch
@@ -31,7 +31,7 @@ def plan(stage: Stage) -> Plan:
         watch=Stopwatch(stage.clock),
     )
     return Plan(
-        metadata=Base.metadata,
+        migrations=MIGRATIONS,
         phases=(
             (
                 Output(topics.SUITES_STORED, rebuilding.restore_suite),

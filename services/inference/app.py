@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from services.inference.adapters.store import Base
 from services.inference.consumer import on_release_changed
 from services.inference.handlers.feedback import FeedbackTaking
 from services.inference.handlers.opening import open_answering
 from services.inference.handlers.releases import Preloading
+from services.inference.migrations import MIGRATIONS
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import InferenceSettings
 from tidemill import topics
@@ -24,7 +24,7 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     """Follows releases, serves answers, and keeps the adapters of live releases loaded."""
     settings = InferenceSettings()
     database, bus, clock = runtime.database, runtime.bus, runtime.clock
-    await database.create_tables(Base.metadata)
+    await database.expect(MIGRATIONS)
     async with open_answering(runtime, settings) as answering:
         feedback = FeedbackTaking(database, bus, clock, runtime.telemetry.tracer)
         servicer = InferenceServicer(answering, feedback, settings.default_output_tokens)

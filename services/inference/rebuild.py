@@ -1,8 +1,8 @@
 """How inference's store follows from the log."""
 
-from services.inference.adapters.store import Base
 from services.inference.consumer import on_release_changed
 from services.inference.handlers import rebuilding
+from services.inference.migrations import MIGRATIONS
 from tidemill import topics
 from tidemill.rebuild.plan import Input, Output, Plan, Stage
 
@@ -10,7 +10,7 @@ from tidemill.rebuild.plan import Input, Output, Plan, Stage
 def plan(stage: Stage) -> Plan:
     """Answers and feedback as they were recorded, releases as they changed."""
     return Plan(
-        metadata=Base.metadata,
+        migrations=MIGRATIONS,
         phases=(
             (
                 Output(topics.ANSWERS_GENERATED, rebuilding.restore_answer),

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 
 from services.ingest.adapters.preparation import Limits
 from services.ingest.adapters.reader import Allowance, Reader
-from services.ingest.adapters.store import Base
 from services.ingest.consumer import subscribe
 from services.ingest.handlers.events import Ingest
+from services.ingest.migrations import MIGRATIONS
 from services.ingest.servicer import IngestServicer
 from services.ingest.settings import IngestSettings
 from tidemill.api.ingest.v1.ingest_service_pb2_grpc import add_IngestServiceServicer_to_server
@@ -29,7 +29,7 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         wall_seconds=settings.reading_wall_seconds,
         memory_bytes=settings.reading_memory_bytes,
     )
-    await runtime.database.create_tables(Base.metadata)
+    await runtime.database.expect(MIGRATIONS)
     async with Reader(limits, allowance) as reader:
         ingest = Ingest(runtime.database, reader, settings.max_document_bytes)
         subscribe(runtime.bus, ingest, timeout=settings.reading_wall_seconds + 30)

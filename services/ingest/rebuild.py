@@ -1,8 +1,8 @@
 """How ingest's store follows from the log."""
 
-from services.ingest.adapters.store import Base
 from services.ingest.handlers import events
 from services.ingest.handlers.rebuilding import Rebuilding, Told, digests
+from services.ingest.migrations import MIGRATIONS
 from tidemill import topics
 from tidemill.rebuild.plan import Input, Output, Plan, Stage
 
@@ -11,7 +11,7 @@ def plan(stage: Stage) -> Plan:
     """What was told first, then what it was told of, then what became searchable."""
     rebuilding = Rebuilding(stage.database, Told())
     return Plan(
-        metadata=Base.metadata,
+        migrations=MIGRATIONS,
         phases=(
             (
                 Output(topics.DOCUMENTS_CHUNKED, rebuilding.read_chunked),

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from services.monitor import consumer, schedule
 from services.monitor.adapters.figures import Figures
-from services.monitor.adapters.tables import Base
 from services.monitor.handlers.parts import Parts
+from services.monitor.migrations import MIGRATIONS
 from services.monitor.servicer import MonitorServicer
 from services.monitor.settings import Settings
 from tidemill.api.monitor.v1.monitor_service_pb2_grpc import add_MonitorServiceServicer_to_server
@@ -18,7 +18,7 @@ from tidemill.runtime import Runtime
 async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     """Rows, subscriptions, RPCs and timers; the runtime closes what it opened."""
     settings = Settings()
-    await runtime.database.create_tables(Base.metadata)
+    await runtime.database.expect(MIGRATIONS)
     parts = Parts(
         bus=runtime.bus,
         database=runtime.database,

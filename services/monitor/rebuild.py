@@ -6,9 +6,9 @@ from functools import partial
 from opentelemetry.metrics import NoOpMeter
 
 from services.monitor.adapters.figures import Figures
-from services.monitor.adapters.tables import Base
 from services.monitor.handlers import counting, rebuilding, stopping
 from services.monitor.handlers.parts import Parts
+from services.monitor.migrations import MIGRATIONS
 from services.monitor.settings import Settings
 from tidemill import topics
 from tidemill.rebuild.plan import Input, Output, Plan, Stage
@@ -28,7 +28,7 @@ def plan(stage: Stage) -> Plan:
         keep_seconds=timedelta(days=settings.keep_answers_days).total_seconds(),
     )
     return Plan(
-        metadata=Base.metadata,
+        migrations=MIGRATIONS,
         phases=(
             (
                 Output(topics.ALERTS_RAISED, rebuilding.restore_alert),

@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from services.retriever.adapters.batching import SearchBatcher
-from services.retriever.adapters.store import Base
 from services.retriever.adapters.vector_store import VectorStore
 from services.retriever.consumer import subscribe
 from services.retriever.handlers.indexing import Indexing
 from services.retriever.handlers.searching import Searching
 from services.retriever.handlers.upkeep import Upkeep
+from services.retriever.migrations import MIGRATIONS
 from services.retriever.schedule import schedule
 from services.retriever.servicer import RetrieverServicer
 from services.retriever.settings import RetrieverSettings
@@ -23,7 +23,7 @@ from tidemill.runtime import Runtime
 async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     """Open the vector store, register the doors, start the upkeep."""
     settings = RetrieverSettings()
-    await runtime.database.create_tables(Base.metadata)
+    await runtime.database.expect(MIGRATIONS)
     address = runtime.settings.milvus_address
     async with VectorStore(address, settings.milvus_seconds) as store:
         upkeep = Upkeep(

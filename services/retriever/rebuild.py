@@ -3,9 +3,9 @@
 from functools import partial
 from pathlib import Path
 
-from services.retriever.adapters.store import Base
 from services.retriever.handlers import rebuilding
 from services.retriever.handlers.indexing import retake_embedded, take_retired
+from services.retriever.migrations import MIGRATIONS
 from services.retriever.settings import RetrieverSettings
 from tidemill import topics
 from tidemill.rebuild.plan import Input, Plan, Stage
@@ -17,7 +17,7 @@ def plan(stage: Stage) -> Plan:
     new = stage.folder / "milvus.db" if address.endswith(".db") else None
     settle = partial(rebuilding.settle, stage.bus, stage.clock, RetrieverSettings(), new)
     return Plan(
-        metadata=Base.metadata,
+        migrations=MIGRATIONS,
         phases=(
             (
                 Input(topics.CHUNKS_EMBEDDED, partial(retake_embedded, stage.bus)),

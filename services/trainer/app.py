@@ -6,13 +6,13 @@ from datetime import timedelta
 from functools import partial
 
 from services.trainer.adapters.process import Bounds
-from services.trainer.adapters.store import Base
 from services.trainer.consumer import on_answer_generated, on_feedback_recorded
 from services.trainer.domain.dataset import Limits
 from services.trainer.domain.recipe import Recipe
 from services.trainer.domain.trigger import Trigger
 from services.trainer.handlers.feedback import FeedbackMeter, give_up_waiting
 from services.trainer.handlers.runs import Place, Rules
+from services.trainer.migrations import MIGRATIONS
 from services.trainer.schedule import TrainingSchedule
 from services.trainer.servicer import TrainerServicer
 from services.trainer.settings import TrainerSettings
@@ -29,7 +29,7 @@ SWEEP_SECONDS = 60.0
 async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     """Collects feedback, trains when there is enough of it, and stops a training on the way out."""
     settings, database = TrainerSettings(), runtime.database
-    await database.create_tables(Base.metadata)
+    await database.expect(MIGRATIONS)
     rules, meter = rules_of(settings, runtime), FeedbackMeter(runtime.telemetry.meter)
     servicer = TrainerServicer(database, rules.limits, settings.min_feedback)
     add_TrainerServiceServicer_to_server(servicer, runtime.server.grpc)
@@ -42,10 +42,10 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         home=runtime.settings.home,
         niceness=settings.niceness,
     )
-    wait = timedelta(hours=settings.wait_hours)
-    runtime.tasks.every("train", settings.poll_seconds, schedule.turn)
+    wait, turn = timedelta(hours=settings.wait_hours), database.turn("schedule")
+    runtime.tasks.every("train", settings.poll_seconds, schedule.turn, turn)
     give_up = partial(give_up_waiting, database, runtime.clock, wait, meter)
-    runtime.tasks.every("give_up_waiting", SWEEP_SECONDS, give_up)
+    runtime.tasks.every("give_up_waiting", SWEEP_SECONDS, give_up, turn)
     try:
         yield
     finally:

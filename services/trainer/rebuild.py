@@ -5,11 +5,11 @@ from functools import partial
 
 from opentelemetry.metrics import NoOpMeter
 
-from services.trainer.adapters.store import Base
 from services.trainer.consumer import on_answer_generated, on_feedback_recorded
 from services.trainer.domain.dataset import Limits
 from services.trainer.handlers import rebuilding
 from services.trainer.handlers.feedback import FeedbackMeter
+from services.trainer.migrations import MIGRATIONS
 from services.trainer.settings import TrainerSettings
 from tidemill import topics
 from tidemill.rebuild.plan import Input, Output, Plan, Stage
@@ -21,7 +21,7 @@ def plan(stage: Stage) -> Plan:
     wait = timedelta(hours=settings.wait_hours)
     limits = Limits(settings.max_examples, settings.max_user_share)
     return Plan(
-        metadata=Base.metadata,
+        migrations=MIGRATIONS,
         phases=(
             (
                 Input(topics.ANSWERS_GENERATED, partial(on_answer_generated, meter=meter)),

@@ -10,14 +10,14 @@ from typing import Any
 
 from aiokafka.errors import KafkaError
 
-from tests.faults.lane import BROKER, Broken, Lane
+from tests.faults.lane import BROKER, Broken, Lane, service_of
 from tests.faults.nursery import Child
 from tests.faults.points import Point, points_of, spread
 from tests.ledger.quiet import still_moving
 
 CHAIN = 12
 """Kill points of one role between two audits."""
-KILLS = 3
+KILLS = 4
 """Random kills between two audits."""
 LOOK_SECONDS = 0.5
 STOP_SECONDS = 15.0
@@ -97,7 +97,7 @@ class Sweep:
 
     async def _is_idle(self, role: str) -> bool:
         settings, services = self.lane.settings, self.lane.plan.services
-        looked_at = services if role == BROKER else (role,)
+        looked_at = services if role == BROKER else (service_of(role),)
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 return not await still_moving(settings.kafka_address, settings.home, looked_at)

@@ -7,6 +7,7 @@ import structlog
 
 from tidemill.bus.delivery import AlreadyApplied, Delivery
 from tidemill.bus.policy import Failure, Kind
+from tidemill.db.rivals import MOST_LOST, after_loss, is_rival
 from tidemill.faults import Fault, Reason, faults_in
 from tidemill.topics import M
 
@@ -20,7 +21,19 @@ Handler = Callable[[M, Delivery], Awaitable[None]]
 async def attempt(
     handler: Handler[M], message: M, delivery: Delivery, timeout: float
 ) -> Failure | None:
-    """None when the event is applied, now or earlier. timeout: seconds for the whole try."""
+    """None when the event is applied, now or earlier. timeout: seconds for the whole try; it begins
+    anew when the transaction lost a race, which is nobody's failure."""
+    for lost in range(1, MOST_LOST + 1):
+        failure = await attempt_once(handler, message, delivery, timeout)
+        if failure is None or not is_rival(failure.fault):
+            return failure
+        await after_loss(lost)
+    return await attempt_once(handler, message, delivery, timeout)
+
+
+async def attempt_once(
+    handler: Handler[M], message: M, delivery: Delivery, timeout: float
+) -> Failure | None:
     limit = asyncio.timeout(timeout)
     try:
         async with limit:

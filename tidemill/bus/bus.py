@@ -19,10 +19,11 @@ from tidemill.bus.envelope import TOKEN, split_key
 from tidemill.bus.flood import DEAD_LETTER_FLOOD, stopped_message, tell_stopped
 from tidemill.bus.goodbye import say_goodbye
 from tidemill.bus.line import BESIDE, Line
+from tidemill.bus.migrations import MIGRATIONS
 from tidemill.bus.outbox import Relay
 from tidemill.bus.policy import FloodBrake, NoBrake, RetryPolicy
 from tidemill.bus.progress import Progress, lag_of
-from tidemill.bus.tables import BusBase, OutboxRow
+from tidemill.bus.tables import OutboxRow
 from tidemill.bus.unit import Unit
 from tidemill.clock import Clock
 from tidemill.db import Database
@@ -264,7 +265,7 @@ async def open_bus(
     session_ms: how long a killed member keeps its partitions. flood_brake: False lets consumers
     park without end.
     """
-    await database.create_tables(BusBase.metadata)
+    await database.expect(MIGRATIONS)
     bus = Bus(service, bootstrap, database, identity, clock, telemetry, session_ms, flood_brake)
     try:
         yield bus

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tidemill.bus.tables import InboxRow
-from tidemill.faults import Fault, Reason
+from tidemill.db.rivals import rival_won
 
 APPLIED = "applied"
 DEAD = "dead"
@@ -56,7 +56,7 @@ async def mark(
     try:
         await session.flush()
     except IntegrityError as error:
-        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="inbox") from error
+        raise rival_won() from error
 
 
 async def count_dead(session: AsyncSession) -> int:

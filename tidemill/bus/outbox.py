@@ -17,7 +17,9 @@ log = structlog.get_logger()
 BATCH = 100
 BATCH_BYTES = 16 * 1024 * 1024
 IDLE_SECONDS = 2.0
-"""Rows that another process left; this one's own commits wake the relay."""
+"""Rows that an earlier process left; this one's own commits wake the relay."""
+POLL_SECONDS = 0.1
+"""On a server, where the commits of the service's other processes do not wake it."""
 PACE_SECONDS = 0.02
 BACKOFF = Backoff(0.1, 5.0)
 CONFIRM_SECONDS = 30.0
@@ -27,7 +29,8 @@ Enqueue = Callable[[OutboxRow], Awaitable["asyncio.Future[object]"]]
 
 
 class Relay:
-    """Moves events from rows to Kafka. run() lasts as long as the service.
+    """Moves events from rows to Kafka. run() lasts as long as the service; of several processes on
+    the same rows one moves them, else a key's events could overtake each other.
 
     A crash between publish and delete publishes a row twice with the same event id; consumers
     apply it once.
@@ -36,6 +39,8 @@ class Relay:
     def __init__(self, database: Database, enqueue: Enqueue) -> None:
         self._database = database
         self._enqueue = enqueue
+        self._turn = database.turn("relay")
+        self._rest_seconds = IDLE_SECONDS if database.is_file else POLL_SECONDS
         self._wake = asyncio.Event()
         self._closing = False
         # Set by a turn of run() that found nothing to move.
@@ -50,7 +55,7 @@ class Relay:
         while True:
             self._wake.clear()
             try:
-                moved = await self.move_batch()
+                moved = await self.move_batch() if await self._turn.held() else 0
                 failures = 0
             except Exception as error:  # the relay must outlive every failure of broker and disk
                 reason = error.reason.value if isinstance(error, Fault) else type(error).__name__
@@ -66,7 +71,7 @@ class Relay:
             self.empty.set()
             if self._closing:
                 return
-            await self._rest(IDLE_SECONDS)
+            await self._rest(self._rest_seconds)
 
     def close(self) -> None:
         """run() ends once the outbox is empty or the broker fails. It is not cancelled: between

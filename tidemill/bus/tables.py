@@ -2,8 +2,10 @@
 
 from datetime import datetime
 
-from sqlalchemy import DateTime, Integer, LargeBinary, String, Text
+from sqlalchemy import BigInteger, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from tidemill.db.types import UtcDateTime
 
 
 class BusBase(DeclarativeBase):
@@ -25,7 +27,7 @@ class InboxRow(BusBase):
     outcome: Mapped[str] = mapped_column(String(10))
     # Which replay of a dead letter was last tried; 0 for the first delivery.
     replay: Mapped[int] = mapped_column(Integer, default=0)
-    done_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    done_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class OutboxRow(BusBase):
@@ -33,8 +35,10 @@ class OutboxRow(BusBase):
 
     __tablename__ = "outbox"
 
-    # SQLite counts upwards only for INTEGER keys.
-    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    # SQLite counts upwards only for INTEGER keys, whose values have 64 bits there.
+    position: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
+    )
     topic: Mapped[str] = mapped_column(String(249))
     key: Mapped[bytes] = mapped_column(LargeBinary)
     # None is Kafka's null value: the dead letter of a tombstone.

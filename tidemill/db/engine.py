@@ -5,13 +5,11 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Column, Integer, MetaData, Table, event, insert, text, update
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy import Column, Integer, MetaData, Table, insert, text, update
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
@@ -19,14 +17,14 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session
 
-from tidemill.faults import Fault, Reason
+from tidemill.db.migrations import Migrations
+from tidemill.db.postgres import LATEST, SNAPSHOT, open_postgres
+from tidemill.db.sqlite import BUSY_SECONDS, tune_sqlite
+from tidemill.db.storage_faults import DATABASE, storage_faults
+from tidemill.db.turn import Turn
+from tidemill.faults import Fault, Reason, StartRefused
 
-BUSY_SECONDS = 10
 HANG_SECONDS = 5.0
-
-# Words of a SQLite operational error that is a mistake of the code, which no waiting heals.
-MISTAKES = ("no such", "syntax error", "has no column", "ambiguous", "too many")
-FULL = ("disk is full", "disk full", "no space left")
 
 PROBE = Table(
     "storage_probe",
@@ -42,11 +40,24 @@ class Database:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
-        reading = engine.execution_options(tidemill_read_only=True)
+        self.is_file = engine.dialect.name == "sqlite"
+        snapshot = {} if self.is_file else {"isolation_level": SNAPSHOT}
+        reading = engine.execution_options(tidemill_read_only=True, **snapshot)
         self._reading = async_sessionmaker(reading, expire_on_commit=False)
         # SQLite has one writer; queueing here is fair and needs no polling of its lock.
-        self._single = asyncio.Lock() if engine.dialect.name == "sqlite" else None
+        self._single = asyncio.Lock() if self.is_file else None
         self.writes = Writes()
+        self._turns: list[Turn] = []
+
+    def turn(self, name: str) -> Turn:
+        """Of the work with that name, among the processes that share these rows."""
+        self._turns.append(Turn(name, None if self.is_file else self.engine))
+        return self._turns[-1]
+
+    async def close(self) -> None:
+        for turn in self._turns:
+            await turn.release()
+        await self.engine.dispose()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -67,6 +78,28 @@ class Database:
     def _writer(self) -> AbstractAsyncContextManager[None]:
         return nullcontext() if self._single is None else held_briefly(self._single)
 
+    async def expect(self, migrations: Migrations) -> None:
+        """Returns once the tables are those of the code. A file, which has one owner, is brought up
+        to date; of a server's tables, which others use too, that is asked for: StartRefused."""
+        async with self.changing_tables() as connection:
+            if self.is_file:
+                await connection.run_sync(migrations.upgrade)
+                return
+            pending = await connection.run_sync(migrations.pending)
+        if pending:
+            hint = f"tables lack {', '.join(pending)}; run: python -m services.migrate"
+            raise StartRefused("MIGRATION_PENDING", hint)
+
+    @asynccontextmanager
+    async def changing_tables(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction for migrations: after a wait for another's it sees what that one did."""
+        engine = self.engine
+        if not self.is_file:
+            engine = engine.execution_options(isolation_level=LATEST)
+        with storage_faults():
+            async with engine.begin() as connection:
+                yield connection
+
     async def create_tables(self, metadata: MetaData) -> None:
         with storage_faults():
             async with self.engine.begin() as connection:
@@ -78,7 +111,7 @@ class Database:
         async with self.session() as session:
             await session.execute(text("SELECT 1"))
         if self.writes.hang():
-            raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="database")
+            raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency=DATABASE)
         if self.writes.failed:
             async with self.transaction() as session:
                 await session.run_sync(write_probe)
@@ -113,7 +146,7 @@ class Writes:
             yield
             self.failed = False
         except Fault as fault:
-            self.failed = fault.metadata.get("dependency") == "database" or self.failed
+            self.failed = fault.metadata.get("dependency") == DATABASE or self.failed
             raise
         finally:
             del self._began[mark]
@@ -125,81 +158,39 @@ async def held_briefly(lock: asyncio.Lock) -> AsyncIterator[None]:
     try:
         await asyncio.wait_for(lock.acquire(), BUSY_SECONDS)
     except TimeoutError as error:
-        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="database") from error
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency=DATABASE) from error
     try:
         yield
     finally:
         lock.release()
 
 
-@contextmanager
-def storage_faults() -> Iterator[None]:
-    """Turns the driver's operational errors into retryable faults."""
-    try:
-        yield
-    except DBAPIError as error:
-        reason = operational_reason(error)
-        if reason is None:
-            raise
-        raise Fault(reason, dependency="database") from error
-    except (PoolTimeoutError, ConnectionError) as error:
-        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="database") from error
-
-
-def operational_reason(error: DBAPIError) -> Reason | None:
-    """Reason of an error that another try may heal; None for a bug such as a broken constraint."""
-    detail = str(error.orig).lower()
-    if any(words in detail for words in FULL):
-        return Reason.STORAGE_FULL
-    if error.connection_invalidated:
-        return Reason.DEPENDENCY_UNAVAILABLE
-    if isinstance(error, OperationalError) and not any(words in detail for words in MISTAKES):
-        return Reason.DEPENDENCY_UNAVAILABLE
-    return None
-
-
 @asynccontextmanager
-async def open_database(url: str, *, durable: bool = True) -> AsyncIterator[Database]:
+async def open_database(
+    url: str, schema: str = "", *, durable: bool = True
+) -> AsyncIterator[Database]:
     """Open the database at an SQLAlchemy URL; a SQLite file's folder is created.
 
-    durable: False for a SQLite file that nobody misses when the machine stops.
+    schema: of PostgreSQL, where all of a service's tables are. durable: False for a SQLite file
+    that nobody misses when the machine stops.
     """
-    parsed = make_url(url)
-    sqlite = parsed.get_backend_name() == "sqlite"
-    if sqlite and parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    # An error's text must not hold the values of a statement: they are users' text.
-    engine = create_async_engine(parsed, pool_pre_ping=not sqlite, hide_parameters=True)
-    if sqlite:
-        tune_sqlite(engine, durable=durable)
+    database = Database(open_engine(make_url(url), schema, durable))
     try:
-        yield Database(engine)
+        yield database
     finally:
-        await engine.dispose()
+        await database.close()
 
 
-def tune_sqlite(engine: AsyncEngine, *, durable: bool) -> None:
-    """WAL, a commit that survives a power cut, and writers that queue instead of failing."""
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def on_connect(connection: Any, record: Any) -> None:
-        # The driver must not open transactions by itself: BEGIN IMMEDIATE below takes the
-        # write lock at once, so two writers wait for each other instead of deadlocking.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in (
-            f"busy_timeout={BUSY_SECONDS * 1000}",
-            "journal_mode=WAL",
-            f"synchronous={'FULL' if durable else 'OFF'}",
-            "foreign_keys=ON",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def on_begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if wants_write(connection) else "BEGIN")
-
-
-def wants_write(connection: Any) -> bool:
-    return not connection.get_execution_options().get("tidemill_read_only", False)
+def open_engine(url: URL, schema: str, durable: bool) -> AsyncEngine:
+    """Raises StartRefused for a database that is neither."""
+    if url.get_backend_name() == "postgresql":
+        return open_postgres(url, schema)
+    if url.get_backend_name() != "sqlite":
+        hint = "TIDEMILL_DB must begin with postgresql:// or sqlite+aiosqlite:///"
+        raise StartRefused("DATABASE_UNKNOWN", hint)
+    if url.database:
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+    # An error's text must not hold the values of a statement: they are users' text.
+    engine = create_async_engine(url, hide_parameters=True)
+    tune_sqlite(engine, durable=durable)
+    return engine

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
-from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tidemill.bus import Bus, Unit
@@ -14,6 +13,7 @@ from tidemill.bus.envelope import Record
 from tidemill.bus.replaying import Leaves
 from tidemill.bus.tables import OutboxRow
 from tidemill.db import Database
+from tidemill.db.migrations import Migrations
 from tidemill.rebuild.clock import ReplayClock
 from tidemill.security.tokens import Identity
 from tidemill.settings import MeshSettings
@@ -64,15 +64,16 @@ class Plan:
     settle: what is to be done once the events are in; it runs twice.
     digests: hashes of what must be equal after a rebuild.
     wanted: False for an event that is missing on the log and is overtaken by one that is there.
-    beside: other files that were built, each with the place of the one in use.
+    beside: other files that were built, each with the place of the one in use. migrations: of its
+    own tables, if it has any beside the bus's.
     """
 
-    metadata: MetaData
     phases: tuple[tuple[Input[Any] | Output[Any], ...], ...]
     digests: Callable[[Database], Awaitable[Digests]]
     settle: Callable[[], Awaitable[None]] = nothing
     wanted: Callable[[AsyncSession, OutboxRow], Awaitable[bool]] = still_true
     beside: tuple[tuple[Path, Path], ...] = ()
+    migrations: Migrations | None = None
 
     @property
     def inputs(self) -> list[Input[Any]]:

@@ -23,7 +23,7 @@ from tidemill.rebuild.building import (
     silent,
 )
 from tidemill.rebuild.offsets import rewind
-from tidemill.rebuild.plan import Digests, MakePlan
+from tidemill.rebuild.plan import Digests, MakePlan, Plan
 from tidemill.settings import MeshSettings
 
 FOLDER = "rebuild"
@@ -100,7 +100,7 @@ class Rebuild:
                 await create_topics(self.settings.kafka_address)
                 async with open_stage(self.service, self.settings, folder) as stage:
                     plan = self.make_plan(stage)
-                    await stage.database.create_tables(plan.metadata)
+                    await make_tables(stage.database, plan)
                     builder = builder_of(stage, plan)
                     await builder.play(self.progress)
                     yield builder
@@ -150,8 +150,14 @@ class Rebuild:
         if not self.live.exists():
             return {}
         async with self._old() as database:
-            await database.create_tables(builder.plan.metadata)
+            await make_tables(database, builder.plan)
             return await builder.plan.digests(database)
 
     def _old(self) -> AbstractAsyncContextManager[Database]:
         return open_database(f"sqlite+aiosqlite:///{self.live}")
+
+
+async def make_tables(database: Database, plan: Plan) -> None:
+    """The service's own; those of the bus come with it."""
+    if plan.migrations is not None:
+        await database.expect(plan.migrations)

@@ -9,6 +9,7 @@ from services.evaluator.domain.suites import Sample, SuiteInvalid, check_suite
 from services.evaluator.handlers.parts import Parts
 from tidemill import topics
 from tidemill.api.events import v1 as events
+from tidemill.db.rivals import outlasting_rivals
 from tidemill.faults import Fault, Reason
 
 DEFAULT_PAGE = 20
@@ -16,6 +17,7 @@ MAX_PAGE = 100
 NEWEST = 2**62
 
 
+@outlasting_rivals
 async def create_suite(
     parts: Parts, tenant_id: str, suite_id: str, samples: Sequence[Sample]
 ) -> str:
@@ -56,6 +58,7 @@ async def get_evaluation(
     return found
 
 
+@outlasting_rivals
 async def roll_back(parts: Parts, tenant_id: str, release_id: str) -> ReleaseRow:
     """Needs nothing but the ledger. Faults: RELEASE_NOT_FOUND, FAILED_PRECONDITION."""
     async with parts.bus.unit(tenant_id) as unit:

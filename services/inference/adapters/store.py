@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Float, Index, String, Text, select
+from sqlalchemy import JSON, BigInteger, Float, Index, String, Text, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.inference.domain.releases import Adapter, Release, Releases, State, newer
 from tidemill.db import Database
+from tidemill.db.types import UtcDateTime
 
 ID = String(200)
 
@@ -39,7 +40,7 @@ class AnswerRow(Base):
     output_tokens: Mapped[int]
     cost_micros: Mapped[int] = mapped_column(BigInteger)
     duration_seconds: Mapped[float] = mapped_column(Float)
-    answered_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+    answered_at: Mapped[datetime] = mapped_column(UtcDateTime)
     traceparent: Mapped[str] = mapped_column(String(60))
 
 

@@ -14,6 +14,7 @@ from tidemill.api.inference.v1 import RecordFeedbackRequest
 from tidemill.bus import Bus, Unit
 from tidemill.clock import Clock
 from tidemill.db import Database
+from tidemill.db.rivals import outlasting_rivals
 from tidemill.faults import Fault, Reason
 from tidemill.ids import derived_id, new_id
 from tidemill.security.personal_data import mask
@@ -54,18 +55,19 @@ async def record_feedback(
         links=[Link(trace.get_current_span().get_span_context())],
     )
     with span:
-        async with parts.bus.unit(tenant_id) as unit:
-            await publish_once(unit, request, feedback_id, parts.clock)
+        await publish_once(parts, tenant_id, request, feedback_id)
     return feedback_id
 
 
+@outlasting_rivals
 async def publish_once(
-    unit: Unit, request: RecordFeedbackRequest, feedback_id: str, clock: Clock
+    parts: FeedbackTaking, tenant_id: str, request: RecordFeedbackRequest, feedback_id: str
 ) -> None:
     """Queues the event unless an earlier call with the request id did."""
-    event = feedback_event(request, feedback_id, clock)
-    if not request.request_id or await is_new(unit, event):
-        unit.publish(topics.FEEDBACK_RECORDED, request.answer_id, event)
+    event = feedback_event(request, feedback_id, parts.clock)
+    async with parts.bus.unit(tenant_id) as unit:
+        if not request.request_id or await is_new(unit, event):
+            unit.publish(topics.FEEDBACK_RECORDED, request.answer_id, event)
 
 
 async def existing_answer(database: Database, tenant_id: str, answer_id: str) -> AnswerRow:

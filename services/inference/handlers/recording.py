@@ -23,6 +23,7 @@ from tidemill.api.events.v1 import (
 )
 from tidemill.bus import Bus
 from tidemill.clock import Clock
+from tidemill.db.rivals import outlasting_rivals
 from tidemill.faults import Fault, Reason
 from tidemill.security.personal_data import mask
 
@@ -84,11 +85,15 @@ class Recorder:
 
     async def _record(self, answer: Answer) -> None:
         self._observer.observe(answer)
+        await self._commit(answer)
+        answer.recorded = True
+
+    @outlasting_rivals
+    async def _commit(self, answer: Answer) -> None:
         async with self._bus.unit(answer.tenant_id) as unit:
             event = answer_event(answer, self._clock.now())
             unit.session.add(answer_row(event, answer.traceparent))
             unit.publish(topics.ANSWERS_GENERATED, answer.answer_id, event)
-        answer.recorded = True
 
 
 def answer_row(event: AnswerGenerated, traceparent: str) -> AnswerRow:

@@ -1,27 +1,17 @@
 """Rows of documents, their versions and the submissions that callers named."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
-from sqlalchemy import BigInteger, DateTime, Integer, String, select
+from sqlalchemy import BigInteger, Integer, String, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
 
 from services.ingest.domain.versions import Standing
+from tidemill.db.types import UtcDateTime
 
 
 class Base(DeclarativeBase):
     """Ingest's tables."""
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC times on databases that forget the zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 class DocumentRow(Base):

@@ -13,6 +13,7 @@ from services.ingest.domain.submissions import check_content, invalid_field, par
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted, DocumentWithdrawn
 from tidemill.bus import Bus, Unit
+from tidemill.db.rivals import outlasting_rivals, rival_won
 from tidemill.faults import Fault, Reason
 from tidemill.ids import derived_id
 from tidemill.topics import M, Topic
@@ -58,6 +59,7 @@ async def withdraw_document(
     )
 
 
+@outlasting_rivals
 async def _publish_once(
     bus: Bus,
     tenant_id: str,
@@ -88,7 +90,7 @@ async def _remember(unit: Unit, fingerprint: str, event_id: str) -> None:
         await unit.session.flush()
     except IntegrityError as error:
         # The same call runs on another replica; the next try finds its row.
-        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="request") from error
+        raise rival_won() from error
 
 
 def _same(known: RequestRow, fingerprint: str) -> str:

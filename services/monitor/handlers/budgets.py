@@ -7,6 +7,7 @@ from services.monitor.handlers.parts import Parts
 from tidemill import topics
 from tidemill.api.events import v1 as events
 from tidemill.bus import Unit
+from tidemill.db.rivals import outlasting_rivals
 from tidemill.faults import Fault, Reason
 
 BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
@@ -36,6 +37,7 @@ def day_start(day: str) -> float:
     return datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()
 
 
+@outlasting_rivals
 async def set_budget(parts: Parts, tenant_id: str, budget_micros: int) -> float:
     """Returns when the day began that it counts from. A budget already passed is told at once."""
     if not 0 <= budget_micros <= MAX_MICROS:

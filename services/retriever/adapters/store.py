@@ -4,29 +4,18 @@ The rows are the authority. They hold each vector too, so the vector store can b
 when it lost something, and a chunk's text exists in one place only.
 """
 
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
-from sqlalchemy import JSON, BigInteger, Boolean, DateTime, Integer, LargeBinary, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
 
 from services.retriever.domain.visibility import Span
 from tidemill.api.common.v1 import EmbeddingModel
+from tidemill.db.types import UtcDateTime
 
 
 class Base(DeclarativeBase):
     """The retriever's tables."""
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """Aware UTC times on databases that forget the zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 class IndexRow(Base):

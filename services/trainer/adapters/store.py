@@ -1,26 +1,13 @@
 """Rows of the trainer: answers and feedback as they came, runs, and the lineage of adapters."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Boolean, DateTime, Float, Index, Integer, String, Text, UniqueConstraint
-from sqlalchemy.engine import Dialect
+from sqlalchemy import Boolean, Float, Index, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
-from sqlalchemy.types import TypeDecorator
 
-
-class UtcTime(TypeDecorator[datetime]):
-    """Aware times in and out; SQLite forgets the zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.astimezone(UTC) if value else None
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value and value.tzinfo is None else value
+from tidemill.db.types import UtcDateTime
 
 
 class Base(DeclarativeBase):
@@ -76,8 +63,8 @@ class FeedbackRow(Base):
     unanswerable: Mapped[bool] = mapped_column(Boolean)
     document_ids: Mapped[str] = mapped_column(Text)
     other: Mapped[str] = mapped_column(String(200))
-    recorded_time: Mapped[datetime] = mapped_column(UtcTime)
-    received_time: Mapped[datetime] = mapped_column(UtcTime)
+    recorded_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    received_time: Mapped[datetime] = mapped_column(UtcDateTime)
     traceparent: Mapped[str] = mapped_column(String(80))
     state: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str] = mapped_column(String(40), default="")
@@ -105,10 +92,10 @@ class RunRow(Base):
     steps_planned: Mapped[int] = mapped_column(Integer, default=0)
     loss: Mapped[float] = mapped_column(Float, default=0.0)
     failures: Mapped[int] = mapped_column(Integer, default=0)
-    retry_time: Mapped[datetime] = mapped_column(UtcTime)
+    retry_time: Mapped[datetime] = mapped_column(UtcDateTime)
     traceparent: Mapped[str] = mapped_column(String(80))
-    create_time: Mapped[datetime] = mapped_column(UtcTime)
-    end_time: Mapped[datetime | None] = mapped_column(UtcTime, default=None)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    end_time: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
 
 
 class LineageRow(Base):

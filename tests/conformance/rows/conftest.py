@@ -1,0 +1,59 @@
+"""Every test here runs on a SQLite file and on a PostgreSQL server."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy.schema import CreateSchema
+
+from tests import postgres
+from tests.conftest import free_port_base
+from tidemill.db import Database, open_database
+
+SCHEMA = "notes"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """URL of a PostgreSQL server."""
+    given = postgres.given()
+    if given:
+        yield given
+        return
+    if postgres.binaries() is None:
+        pytest.skip(postgres.MISSING)
+    own = postgres.Server(free_port_base())
+    yield own.url
+    own.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database."""
+    if request.param == "sqlite":
+        return f"sqlite+aiosqlite:///{tmp_path / 'rows.db'}"
+    return postgres.empty_database(request.getfixturevalue("server"))
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    """Its schema exists; nothing else does."""
+    async with open_database(url, SCHEMA) as database:
+        if not database.is_file:
+            async with database.engine.begin() as connection:
+                await connection.execute(CreateSchema(SCHEMA, if_not_exists=True))
+        yield database
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    async with opened(url) as one:
+        yield one
+
+
+@pytest.fixture
+async def rival(url: str, database: Database) -> AsyncIterator[Database]:
+    """Another process's door to the same rows."""
+    async with opened(url) as one:
+        yield one
