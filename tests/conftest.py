@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +16,19 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+from services.migrate import migrate
+from tests import postgres
+from tests.ledger.books import SERVER
 from tidemill.bus.admin import create_topics
 from tidemill.clock import Clock, SystemClock
+from tidemill.db.migrations import HEAD
 from tidemill.runtime import Lifespan, Runtime, report_health, running
 from tidemill.security.keys import load_or_create_key
 from tidemill.security.tokens import EVENT_AUDIENCE, RPC_AUDIENCE, Identity
-from tidemill.settings import MeshSettings
+from tidemill.settings import SERVICES, MeshSettings
 
 READY_SECONDS = 30.0
+ROWS = os.environ.get("TIDEMILL_TEST_ROWS", "")
 OFFSETS = (*range(4), *range(10, 17), *range(30, 37))
 MODEL_SERVER_SUITES = tuple(f"tests/integration/{x}/" for x in ("documents", "inference", "triton"))
 
@@ -119,12 +125,30 @@ async def broker(start_broker: Callable[..., BrokerProcess]) -> BrokerProcess:
 
 @pytest.fixture
 def mesh_settings() -> Callable[..., MeshSettings]:
-    """mesh_settings(tmp_path, kafka=broker.bootstrap): own home, own free ports."""
+    """mesh_settings(tmp_path, kafka=broker.bootstrap): own home, own free ports, own rows."""
 
     def make(home: Path, **overrides: Any) -> MeshSettings:
-        return MeshSettings(**{"home": home, "port_base": free_port_base(), **overrides})
+        mine = {"home": home, "port_base": free_port_base(), "db": rows_of(home)}
+        return MeshSettings(**{**mine, **overrides})
 
     return make
+
+
+def rows_of(home: Path) -> str:
+    """Nothing, which means files, or a database of this home's own on the server that
+    TIDEMILL_TEST_ROWS names: how the suites of the services are run on PostgreSQL."""
+    server, known = ROWS, home / SERVER
+    if server and not known.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        known.write_text(postgres.empty_database(server))
+        with ThreadPoolExecutor(1) as beside:  # a loop may be running here
+            beside.submit(asyncio.run, migrate_all(home, known.read_text())).result()
+    return known.read_text() if server else ""
+
+
+async def migrate_all(home: Path, url: str) -> None:
+    for service in SERVICES:
+        await migrate(service, MeshSettings(home=home, db=url), HEAD)
 
 
 def free_port_base() -> int:

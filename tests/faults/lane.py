@@ -8,15 +8,18 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.migrate import migrate
 from tests.conftest import free_port_base
 from tests.faults.load import Load, Mix, documents, learning
 from tests.faults.nursery import Child, Nursery
 from tests.faults.points import Point
 from tests.ledger.audit import audit
+from tests.ledger.books import SERVER
 from tests.ledger.log import Log
 from tests.ledger.quiet import NotQuiet, until_quiet
 from tests.ledger.replay import differences, rewind, state_of
 from tests.ledger.report import Report
+from tidemill.db.migrations import HEAD
 from tidemill.settings import MeshSettings
 
 BROKER = "broker"
@@ -43,16 +46,26 @@ PLAIN = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What a lane consists of. burst: events for each kill point."""
+    """What a lane consists of. burst: events for each kill point. replicas: second processes of
+    some services, such as "monitor#2"; they need rows on a server."""
 
     name: str
     services: tuple[str, ...]
     mix: Mix
     burst: int
+    replicas: tuple[str, ...] = ()
+
+    @property
+    def workers(self) -> tuple[str, ...]:
+        return (*self.services, *self.replicas)
 
     @property
     def roles(self) -> tuple[str, ...]:
-        return (BROKER, *self.services)
+        return (BROKER, *self.workers)
+
+
+def service_of(role: str) -> str:
+    return role.partition("#")[0]
 
 
 DOCUMENTS = Plan("documents", ("ingest", "embedder", "retriever"), documents, 12)
@@ -78,6 +91,8 @@ class Lane:
     nursery: Nursery
     seed: random.Random
     triton: str = ""
+    # Of a PostgreSQL server's database for all rows; files in the home without it.
+    rows: str = ""
     children: dict[str, Child] = field(default_factory=dict)
     bursts: set["asyncio.Task[None]"] = field(default_factory=set)
     deaths: list[str] = field(default_factory=list)
@@ -93,7 +108,10 @@ class Lane:
             kafka=f"127.0.0.1:{base}",
             kafka_session_ms=SESSION_MS,
             triton=self.triton or "127.0.0.1:1",
+            db=self.rows,
         )
+        self.ports = {role: free_port_base() for role in self.plan.replicas}
+        await self._make_tables()
         self.load = await self._stack.enter_async_context(
             Load(self.settings, self.plan.mix, self.seed)
         )
@@ -110,15 +128,22 @@ class Lane:
             await child.kill()
         await self._stack.aclose()
 
-    @property
-    def environment(self) -> Mapping[str, str]:
+    async def _make_tables(self) -> None:
+        if self.rows:
+            self.settings.home.mkdir(parents=True)
+            (self.settings.home / SERVER).write_text(self.rows)
+            for service in self.plan.services:
+                await migrate(service, self.settings, HEAD)
+
+    def environment(self, role: str) -> Mapping[str, str]:
         mesh = self.settings
         return PLAIN | {
             "TIDEMILL_HOME": str(mesh.home),
-            "TIDEMILL_PORT_BASE": str(mesh.port_base),
+            "TIDEMILL_PORT_BASE": str(self.ports.get(role, mesh.port_base)),
             "TIDEMILL_KAFKA": mesh.kafka,
             "TIDEMILL_KAFKA_SESSION_MS": str(mesh.kafka_session_ms),
             "TIDEMILL_TRITON": mesh.triton,
+            "TIDEMILL_DB": mesh.db,
         }
 
     async def start(self, role: str, *, traced: bool = False, at: Point | None = None) -> Child:
@@ -130,7 +155,7 @@ class Lane:
             arguments += ["--group-initial-delay-ms", "0", "--group-min-session-ms", "1000"]
         log = self.folder / f"{role}.log"
         child = await self.nursery.start(
-            role, arguments, self.environment, log, traced=traced, at=at
+            service_of(role), arguments, self.environment(role), log, traced=traced, at=at
         )
         self.children[role] = child
         return child
@@ -197,12 +222,12 @@ class Lane:
     async def replay(self) -> None:
         """Stop the services, set every group back to offset 0, run: nothing may change."""
         await self.check(fresh=True)
-        await asyncio.gather(*(self.children[name].stop() for name in self.plan.services))
+        await asyncio.gather(*(self.children[name].stop() for name in self.plan.workers))
         bootstrap, home = self.settings.kafka_address, self.settings.home
         before = await state_of(bootstrap, home, self.plan.services)
         await rewind(bootstrap, self.plan.services)
         await self.rest()
-        await asyncio.gather(*(self.children[name].stop() for name in self.plan.services))
+        await asyncio.gather(*(self.children[name].stop() for name in self.plan.workers))
         moved = differences(before, await state_of(bootstrap, home, self.plan.services))
         if moved:
             raise Broken(f"a replay from offset 0 changed {', '.join(moved)}")

@@ -1,6 +1,5 @@
 """The invariant: nothing accepted is lost, no effect happens twice, and all stores agree."""
 
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from aiokafka.errors import KafkaError
 
 from tests.ledger import deliveries, documents, learning
-from tests.ledger.books import Books, check_file, read_books
+from tests.ledger.books import ERRORS, Books, check_file, read_books
 from tests.ledger.deliveries import Standing, Standings, standings
 from tests.ledger.facts import Accepted, Facts
 from tests.ledger.log import Log, committed
@@ -81,7 +80,7 @@ def _books(home: Path, service: str, unreadable: list[Disagreement]) -> Books:
         wrong = check_file(home, service)
         if not wrong:
             return read_books(home, service)
-    except sqlite3.Error as error:
+    except ERRORS as error:
         wrong = repr(error)
     unreadable.append(Disagreement(Kind.UNREADABLE, f"rows of {service}", wrong))
     return Books()

@@ -1,15 +1,14 @@
 """Waits until a mesh has nothing left to do, seen from outside."""
 
 import asyncio
-import sqlite3
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from tests.ledger.books import ERRORS, reading
 from tests.ledger.log import committed
 from tests.ledger.subscriptions import consumers, group_id
 
@@ -67,21 +66,17 @@ async def still_moving(bootstrap: str, home: Path, services: tuple[str, ...]) ->
 
 
 def unfinished(home: Path, service: str) -> list[str]:
-    """Tables of a service that still hold work; a file that is not there yet holds none."""
-    file = home / service / "rows.db"
-    if not file.exists():
-        return []
-    queries = ("SELECT count(*) FROM outbox", *UNFINISHED.get(service, ()))
+    """Tables of a service that still hold work; a store that is not there yet holds none."""
     found: list[str] = []
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=5.0)) as rows:
-        for query in queries:
-            try:
-                (count,) = rows.execute(query).fetchone()
-            except sqlite3.OperationalError as error:
-                found.append(f"{service}: {error}")
-                continue
-            if count:
-                found.append(f"{service}: {count} rows of {query.split()[3]}")
+    for query in ("SELECT count(*) FROM outbox", *UNFINISHED.get(service, ())):
+        try:
+            with reading(home, service) as reader:
+                count = reader.tuples(query)[0][0] if reader else 0
+        except ERRORS as error:
+            found.append(f"{service}: {error}")
+            continue
+        if count:
+            found.append(f"{service}: {count} rows of {query.split()[3]}")
     return found
 
 
