@@ -30,17 +30,22 @@ from tidemill.settings import SERVICES, MeshSettings
 READY_SECONDS = 30.0
 ROWS = os.environ.get("TIDEMILL_TEST_ROWS", "")
 OFFSETS = (*range(4), *range(10, 17), *range(30, 37))
-MODEL_SERVER_SUITES = tuple(f"tests/integration/{x}/" for x in ("documents", "inference", "triton"))
+ONE_WORKER = {
+    "tests/integration/documents/": "model server",
+    "tests/integration/inference/": "model server",
+    "tests/integration/triton/": "model server",
+    "tests/conformance/rows/": "database server",
+}
 
 
 class OneWorkerAFile(LoadScopeScheduling):
-    """A file's tests share a worker, and so do all that use a model server: two at once would
-    starve each other, and every worker would start its own. xdist's own groups do not reach the
+    """A file's tests share a worker, and so do all that use one server: every worker would start
+    its own, and two model servers starve each other. xdist's own groups do not reach the
     scheduler since pytest 9.2, which made node ids read-only."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "model server" if file.startswith(MODEL_SERVER_SUITES) else file
+        return next((s for suite, s in ONE_WORKER.items() if file.startswith(suite)), file)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneWorkerAFile:
