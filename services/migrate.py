@@ -13,7 +13,8 @@ import sys
 from collections.abc import Sequence
 
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateSchema
 
 from tidemill.bus.migrations import MIGRATIONS as BUS
@@ -21,6 +22,8 @@ from tidemill.db import Database, open_database
 from tidemill.db.migrations import BASE, HEAD, Migrations
 from tidemill.faults import Fault, StartRefused
 from tidemill.settings import SERVICES, MeshSettings
+
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('tidemill schema ' || :name, 0))"
 
 
 def chains_of(service: str) -> list[Migrations]:
@@ -47,8 +50,9 @@ async def make_schema(database: Database, service: str) -> None:
     if database.is_file:
         return
     async with database.changing_tables() as connection:
+        await connection.execute(text(LOCK), {"name": service})
         if not await connection.run_sync(has_schema, service):
-            await connection.execute(CreateSchema(service, if_not_exists=True))
+            await connection.execute(CreateSchema(service))
 
 
 def has_schema(connection: Connection, name: str) -> bool:
@@ -93,6 +97,8 @@ def main() -> int:
         return failed(refused.reason, refused.hint, 2)
     except Fault as fault:
         return failed(fault.reason.value, "is the database at TIDEMILL_DB there?", 1)
+    except DBAPIError as error:
+        return failed("MIGRATION_REFUSED", type(error.orig).__name__, 1)
     except CommandError as error:
         return failed("REVISION_UNKNOWN", str(error), 2)
     return 0

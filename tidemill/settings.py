@@ -73,7 +73,7 @@ class MeshSettings(BaseSettings):
 
     def database_url(self, service: str) -> str:
         if self.db:
-            return self.db.format(service=service)
+            return self.db.replace("{service}", service)
         return f"sqlite+aiosqlite:///{self.home / service / 'rows.db'}"
 
     def grpc_port(self, service: str) -> int:

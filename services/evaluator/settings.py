@@ -80,7 +80,7 @@ class RunRules(BaseModel):
     """End a suite once the candidate cannot reach the least gain any more."""
     suite_wait_seconds: float = Field(default=3_600.0, ge=0)
     """A candidate of a tenant without a suite waits so long, then is rejected."""
-    poll_seconds: float = Field(default=1.0, gt=0)
+    poll_seconds: float = Field(default=1.0, gt=0, lt=30)
 
 
 class ReleaseDefaults(BaseModel):

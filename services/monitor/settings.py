@@ -60,7 +60,7 @@ class Settings(BaseSettings):
 
     drift: DriftRules = DriftRules()
     share: ShareRules = ShareRules()
-    poll_seconds: float = Field(default=1.0, gt=0)
+    poll_seconds: float = Field(default=1.0, gt=0, lt=30)
     keep_answers_days: float = Field(default=30.0, gt=0)
     """Answers are kept so long for their feedback and against second deliveries."""
     max_tenant_labels: int = Field(default=100, ge=1)

@@ -6,6 +6,7 @@ from services.trainer.handlers.feedback import FeedbackMeter
 from tidemill.api.events.v1 import AnswerGenerated, FeedbackRecorded, Purpose
 from tidemill.bus import Delivery
 from tidemill.faults import Fault, Reason
+from tidemill.ids import fits
 
 
 async def on_answer_generated(
@@ -23,7 +24,7 @@ async def on_feedback_recorded(
     event: FeedbackRecorded, delivery: Delivery, *, meter: FeedbackMeter
 ) -> None:
     for name in ("feedback_id", "answer_id"):
-        if not getattr(event, name):
+        if not fits(getattr(event, name)):
             raise Fault(Reason.INVALID_ARGUMENT, field=name)
     feedback = feedback_of(event, delivery.time)
     if feedback is None:

@@ -31,7 +31,7 @@ class TrainerSettings(BaseSettings):
     """Longest time of one process."""
     stall_seconds: float = Field(default=300.0, gt=0)
     """Longest time without a finished step."""
-    poll_seconds: float = Field(default=1.0, gt=0)
+    poll_seconds: float = Field(default=1.0, gt=0, lt=30)
     niceness: int = Field(default=10, ge=0, le=19)
     """By how much training gives way to serving on the same processors."""
     threads: int = Field(default=0, ge=0)

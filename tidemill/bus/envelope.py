@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 
 from tidemill.faults import Fault, Reason
 from tidemill.security.tokens import TENANT_PATTERN
+from tidemill.text import field_with_nul
 from tidemill.topics import M, Topic
 
 PROTOBUF = "application/protobuf"
@@ -109,6 +110,8 @@ def decode(topic: Topic[M], record: Record) -> M:
         decode_protobuf(message, record.value)
     else:
         raise Fault(Reason.SCHEMA_INVALID, field=CONTENT_TYPE)
+    if field := field_with_nul(message, record.value):
+        raise Fault(Reason.SCHEMA_INVALID, field=field)
     return message
 
 

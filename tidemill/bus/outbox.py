@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, select, tuple_
 from tidemill.backoff import Backoff
 from tidemill.bus.tables import OutboxRow
 from tidemill.db import Database
+from tidemill.db.rivals import outlasting_rivals
 from tidemill.faults import Fault, Reason
 
 log = structlog.get_logger()
@@ -101,6 +102,7 @@ class Relay:
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker")
         return len(sent)
 
+    @outlasting_rivals
     async def _forget(self, sent: Sequence[OutboxRow]) -> None:
         """Position and headers, which hold the event's id: SQLite gives a position again once the
         table is empty, so that of a relay that was frozen meanwhile may be another event's."""

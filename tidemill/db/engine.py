@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import Column, Integer, MetaData, Table, insert, text, update
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.orm import Session
 
+from tidemill.backoff import Backoff
 from tidemill.db.migrations import Migrations
 from tidemill.db.postgres import LATEST, SNAPSHOT, open_postgres
 from tidemill.db.sqlite import BUSY_SECONDS, tune_sqlite
@@ -25,6 +27,9 @@ from tidemill.db.turn import Turn
 from tidemill.faults import Fault, Reason, StartRefused
 
 HANG_SECONDS = 5.0
+SERVER_SECONDS = 600.0
+"""How long a service that starts waits for its database server."""
+SERVER_BACKOFF = Backoff(0.2, 2.0)
 
 PROBE = Table(
     "storage_probe",
@@ -81,14 +86,25 @@ class Database:
     async def expect(self, migrations: Migrations) -> None:
         """Returns once the tables are those of the code. A file, which has one owner, is brought up
         to date; of a server's tables, which others use too, that is asked for: StartRefused."""
-        async with self.changing_tables() as connection:
-            if self.is_file:
-                await connection.run_sync(migrations.upgrade)
-                return
-            pending = await connection.run_sync(migrations.pending)
-        if pending:
+        if self.is_file:
+            async with self.changing_tables() as connection:
+                return await connection.run_sync(migrations.upgrade)
+        if pending := await self._pending(migrations):
             hint = f"tables lack {', '.join(pending)}; run: python -m services.migrate"
             raise StartRefused("MIGRATION_PENDING", hint)
+
+    async def _pending(self, migrations: Migrations) -> list[str]:
+        """Waits for a server that is not there yet, as services may start in any order."""
+        failures, end = 0, time.monotonic() + SERVER_SECONDS
+        while True:
+            try:
+                async with self.changing_tables() as connection:
+                    return await connection.run_sync(migrations.pending)
+            except Fault as fault:
+                if not fault.retryable or time.monotonic() > end:
+                    raise StartRefused("DATABASE_UNAVAILABLE", "is TIDEMILL_DB there?") from fault
+            failures += 1
+            await asyncio.sleep(SERVER_BACKOFF.delay(failures))
 
     @asynccontextmanager
     async def changing_tables(self) -> AsyncIterator[AsyncConnection]:
@@ -174,11 +190,20 @@ async def open_database(
     schema: of PostgreSQL, where all of a service's tables are. durable: False for a SQLite file
     that nobody misses when the machine stops.
     """
-    database = Database(open_engine(make_url(url), schema, durable))
+    database = Database(open_engine(parsed(url), schema, durable))
     try:
         yield database
     finally:
         await database.close()
+
+
+def parsed(url: str) -> URL:
+    """Raises StartRefused, without a word of the address: it may hold a password."""
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):
+        hint = "TIDEMILL_DB is no address; letters such as @ : / in a password are written as %40"
+        raise StartRefused("DATABASE_ADDRESS_INVALID", hint) from None
 
 
 def open_engine(url: URL, schema: str, durable: bool) -> AsyncEngine:

@@ -16,6 +16,8 @@ DATABASE = "database"
 MISTAKES = ("no such", "syntax error", "has no column", "ambiguous", "too many", "already exists")
 FULL = ("disk is full", "disk full", "no space left")
 FULL_STATE = "53100"
+READ_ONLY_STATE = "25006"
+"""A primary that became a standby, or a managed server that is full."""
 LOST_RACES = {"40001", "40P01"}
 """Serialization failure and deadlock: PostgreSQL's word for "the other one won, try again"."""
 
@@ -42,7 +44,7 @@ def fault_of(error: DBAPIError) -> Fault | None:
     detail = str(error.orig).lower()
     if state == FULL_STATE or any(words in detail for words in FULL):
         return Fault(Reason.STORAGE_FULL, dependency=DATABASE)
-    if error.connection_invalidated or is_outage(error, detail):
+    if error.connection_invalidated or state == READ_ONLY_STATE or is_outage(error, detail):
         return Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency=DATABASE)
     return None
 

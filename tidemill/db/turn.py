@@ -7,6 +7,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from tidemill.db.storage_faults import DATABASE, storage_faults
+from tidemill.faults import Fault, Reason
+
 ASK_SECONDS = 10.0
 SILENT_SECONDS = 30
 """Who asks no more loses the turn: a frozen process keeps its connection, but not for longer."""
@@ -28,16 +31,20 @@ class Turn:
         self._one = asyncio.Lock()
 
     async def held(self) -> bool:
-        """Ask before each piece of work, and at least every SILENT_SECONDS."""
+        """Ask before each piece of work, and at least every SILENT_SECONDS. Raises Fault when the
+        server does not answer: then nobody knows."""
         if self._engine is None:
             return True
         async with self._one:
             try:
-                async with asyncio.timeout(ASK_SECONDS):
-                    return await self._ask(self._engine)
-            except (SQLAlchemyError, OSError, TimeoutError):
+                with storage_faults():
+                    async with asyncio.timeout(ASK_SECONDS):
+                        return await self._ask(self._engine)
+            except BaseException as error:
                 await self.release()
-                return False
+                if isinstance(error, TimeoutError):
+                    raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency=DATABASE) from error
+                raise
 
     async def _ask(self, engine: AsyncEngine) -> bool:
         if self._connection is None:

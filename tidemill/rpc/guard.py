@@ -21,6 +21,7 @@ from tidemill.rpc.errors import to_status
 from tidemill.security.tokens import RPC_AUDIENCE, Verifier
 from tidemill.telemetry import Telemetry, catalogue
 from tidemill.telemetry.tracing import context_of
+from tidemill.text import field_with_nul
 
 log = structlog.get_logger()
 
@@ -88,9 +89,12 @@ class Guard(grpc.aio.ServerInterceptor):
             raise Fault(Reason.REQUEST_TOO_LARGE, limit=str(method.rule.max_request_bytes))
         set_caller(caller)
         try:
-            return method.parse(body)
+            request = method.parse(body)
         except DecodeError as error:
             raise Fault(Reason.SCHEMA_INVALID, field="request") from error
+        if field := field_with_nul(request, body):
+            raise Fault(Reason.INVALID_ARGUMENT, field=field)
+        return request
 
     def _unary(self, serve: Any, method: Method) -> Callable[[bytes, Any], Awaitable[Any]]:
         async def guarded(body: bytes, context: Any) -> Any:

@@ -13,6 +13,7 @@ from services.evaluator.domain.results import SampleResult, failed_result, score
 from services.evaluator.domain.suites import Sample
 from services.evaluator.handlers.parts import Parts
 from tidemill.backoff import Backoff
+from tidemill.db.rivals import outlasting_rivals
 from tidemill.faults import Fault, Reason
 
 MAX_BACKOFF_SECONDS = 60.0
@@ -134,10 +135,14 @@ async def _work(this: Round) -> None:
     while not this.waiting.empty() and not this.is_settled():
         ask = this.waiting.get_nowait()
         result = await ask_sample(parts, tenant_id, ask, give_up=this.give_up)
-        sample_id = ask.sample.sample_id
-        async with parts.bus.unit(tenant_id) as unit:
-            await evaluations.store_result(unit, ask.measurement_id, sample_id, result)
-        this.known[ask.measurement_id][sample_id] = result
+        await store_result(parts, tenant_id, ask, result)
+        this.known[ask.measurement_id][ask.sample.sample_id] = result
+
+
+@outlasting_rivals
+async def store_result(parts: Parts, tenant_id: str, ask: Ask, result: SampleResult) -> None:
+    async with parts.bus.unit(tenant_id) as unit:
+        await evaluations.store_result(unit, ask.measurement_id, ask.sample.sample_id, result)
 
 
 async def ask_sample(parts: Parts, tenant_id: str, ask: Ask, *, give_up: bool) -> SampleResult:

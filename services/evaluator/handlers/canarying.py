@@ -12,6 +12,7 @@ from services.evaluator.domain.canary import Action, Judgement, judge_canary
 from services.evaluator.handlers.parts import Parts
 from tidemill.api.events import v1 as events
 from tidemill.bus import Delivery
+from tidemill.ids import fits
 from tidemill.telemetry.tracing import context_of
 
 log = structlog.get_logger()
@@ -46,7 +47,7 @@ def _answer_row(message: events.AnswerGenerated, tenant_id: str) -> CanaryAnswer
 
 async def note_thumb(message: events.FeedbackRecorded, delivery: Delivery) -> None:
     """Keeps a thumb while a canary runs, whether its answer has come or not."""
-    if not message.HasField("thumb"):
+    if not message.HasField("thumb") or not fits(message.answer_id):
         return
     async with delivery.apply() as unit:
         if await ledger.canary_of(unit.session, delivery.tenant_id) is not None:

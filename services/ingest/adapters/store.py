@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Integer, String, select
+from sqlalchemy import BigInteger, Integer, String, Text, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -24,7 +24,7 @@ class DocumentRow(Base):
     version: Mapped[int] = mapped_column(BigInteger, default=0)
     indexed_version: Mapped[int] = mapped_column(BigInteger, default=0)
     seen_version: Mapped[int] = mapped_column(BigInteger, default=0)
-    title: Mapped[str] = mapped_column(String(600), default="")
+    title: Mapped[str] = mapped_column(Text, default="")
     media_type: Mapped[str] = mapped_column(String(200), default="")
     content_hash: Mapped[str] = mapped_column(String(64), default="")
     chunk_count: Mapped[int] = mapped_column(Integer, default=0)

@@ -30,7 +30,7 @@ def upgrade(op: Operations) -> None:
         sa.Column("version", sa.BigInteger(), nullable=False),
         sa.Column("indexed_version", sa.BigInteger(), nullable=False),
         sa.Column("seen_version", sa.BigInteger(), nullable=False),
-        sa.Column("title", sa.String(length=600), nullable=False),
+        sa.Column("title", sa.Text(), nullable=False),
         sa.Column("media_type", sa.String(length=200), nullable=False),
         sa.Column("content_hash", sa.String(length=64), nullable=False),
         sa.Column("chunk_count", sa.Integer(), nullable=False),

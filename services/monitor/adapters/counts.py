@@ -1,9 +1,9 @@
 """Sums of usage and spending in rows."""
 
 from collections import defaultdict
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.monitor.adapters.tables import (
@@ -99,7 +99,13 @@ async def set_budget(unit: Unit, budget_micros: int) -> None:
     await unit.session.flush()
 
 
-async def forget_answers(unit: Unit, before: float) -> None:
-    """Counted answers and thumbs of all tenants older than that; the sums stay."""
+async def forget_answers(unit: Unit, before: float, most: int) -> bool:
+    """Some counted answers and thumbs of all tenants older than that; the sums stay. Whether there
+    may be more."""
+    more = False
     for table in (AnswerRow, ThumbRow):
-        await unit.session.execute(delete(table).where(table.counted_at < before))
+        key = tuple_(table.tenant_id, table.answer_id)
+        old = select(table.tenant_id, table.answer_id).where(table.counted_at < before).limit(most)
+        deleted: Any = await unit.session.execute(delete(table).where(key.in_(old)))
+        more = more or deleted.rowcount == most
+    return more

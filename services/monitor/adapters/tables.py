@@ -1,6 +1,6 @@
 """Tables of the monitor; times are seconds since the epoch, money is in millionths."""
 
-from sqlalchemy import BigInteger, Float, LargeBinary, String, UniqueConstraint
+from sqlalchemy import BigInteger, Float, Integer, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 ID = String(200)
@@ -84,7 +84,9 @@ class AlertRow(Base):
     __tablename__ = "alerts"
     __table_args__ = (UniqueConstraint("tenant_id", "alert_id"),)
 
-    place: Mapped[int] = mapped_column(primary_key=True)
+    place: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True
+    )
     tenant_id: Mapped[str] = mapped_column(ID)
     alert_id: Mapped[str] = mapped_column(ID)
     # The AlertRaised message.

@@ -8,6 +8,10 @@ from services.monitor.handlers.sharing import watch_answer, watch_thumb
 from tidemill.api.events import v1 as events
 from tidemill.bus import Delivery, Unit
 from tidemill.faults import Fault, Reason
+from tidemill.ids import fits
+
+BATCH = 2_000
+"""Rows of a table that one transaction forgets."""
 
 
 async def count_answer(
@@ -45,7 +49,7 @@ async def count_thumb(
     message: events.FeedbackRecorded, delivery: Delivery, *, parts: Parts
 ) -> None:
     """A thumb counts for the release that answered, whichever of the two comes first."""
-    if not message.HasField("thumb") or not message.answer_id:
+    if not message.HasField("thumb") or not fits(message.answer_id):
         return
     told, up = list[str](), message.thumb.up
     async with delivery.apply() as unit:
@@ -61,5 +65,7 @@ async def count_thumb(
 
 async def forget_old(parts: Parts) -> None:
     """Drops answers and thumbs that no feedback is expected for any more."""
-    async with parts.bus.unit("") as unit:
-        await counts.forget_answers(unit, parts.now() - parts.keep_seconds)
+    more = True
+    while more:
+        async with parts.bus.unit("") as unit:
+            more = await counts.forget_answers(unit, parts.now() - parts.keep_seconds, BATCH)

@@ -13,7 +13,7 @@ down_revision = None
 def upgrade(op: Operations) -> None:
     op.create_table(
         "alerts",
-        sa.Column("place", sa.Integer(), nullable=False),
+        sa.Column("place", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("tenant_id", sa.String(length=200), nullable=False),
         sa.Column("alert_id", sa.String(length=200), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),

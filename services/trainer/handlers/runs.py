@@ -25,6 +25,8 @@ from tidemill.artifacts import Artifact, ArtifactStore, store_faults
 from tidemill.bus import Bus, Unit
 from tidemill.clock import Clock, Stopwatch
 from tidemill.db import Database
+from tidemill.db.rivals import is_rival
+from tidemill.faults import Fault
 from tidemill.ids import new_id
 from tidemill.modelserver.weights import Weights
 from tidemill.telemetry.tracing import context_of, link_of, traceparent_of
@@ -109,13 +111,18 @@ async def plan_run(
         context=context_of(found.traceparents[0] if found.traceparents else ""),
         links=links_of(found.traceparents),
     ) as span:
-        async with place.bus.unit(tenant) as unit:
-            number = await runs_store.next_number(unit.session, tenant)
-            row = run_row(run_id, tenant, number, taken, base, place.clock.now())
-            row.traceparent = traceparent_of(span)
-            plan = plan_of(row, rules, base)
-            await asyncio.to_thread(write_folder, place.run(run_id), plan, taken)
-            await add_run(unit, row, taken, found.last or row.create_time)
+        try:
+            async with place.bus.unit(tenant) as unit:
+                number = await runs_store.next_number(unit.session, tenant)
+                row = run_row(run_id, tenant, number, taken, base, place.clock.now())
+                row.traceparent = traceparent_of(span)
+                plan = plan_of(row, rules, base)
+                await asyncio.to_thread(write_folder, place.run(run_id), plan, taken)
+                await add_run(unit, row, taken, found.last or row.create_time)
+        except Fault as fault:
+            if is_rival(fault):  # the folder holds users' words, and nobody will name it
+                await asyncio.to_thread(shutil.rmtree, place.run(run_id), ignore_errors=True)
+            raise
     log.info("training_planned", run_id=run_id, adapter=row.adapter, examples=len(taken.lessons))
     return row
 

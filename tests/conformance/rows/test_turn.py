@@ -6,6 +6,7 @@ import pytest
 
 from tests.waiting import eventually
 from tidemill.db import Database
+from tidemill.faults import Fault
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,8 @@ async def test_a_frozen_process_loses_its_turn_and_knows_it_when_it_wakes(
     frozen, other = database.turn("relay"), rival.turn("relay")
     assert await frozen.held()
     await eventually(other.held, 10)
+    with pytest.raises(Fault):
+        await frozen.held()
     assert not await frozen.held()
 
 
