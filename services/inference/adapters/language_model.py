@@ -47,7 +47,9 @@ class LanguageModel:
             async with aclosing(cast(AsyncGenerator[CompletionDelta, None], stream)) as deltas:
                 async for delta in deltas:
                     finish = delta.finish_reason or ""
-                    yield Delta(delta.text, delta.input_tokens, delta.output_tokens, finish)
+                    # A model may say anything, but no row and no event can hold a NUL.
+                    text = delta.text.replace("\0", "")
+                    yield Delta(text, delta.input_tokens, delta.output_tokens, finish)
 
     async def load_adapter(self, name: str, folder: Path) -> None:
         """Adds the adapter; the model server answers one token with it before this returns."""

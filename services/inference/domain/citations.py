@@ -1,7 +1,7 @@
 """Citation markers in the model's text: "[1]" or "[1, 2]"."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _MARKERS = re.compile(r"(?P<space>[ \t]*)\[(?P<numbers>\d{1,3}(?:\s*[,;]\s*\d{1,3})*)\]")
 _UNFINISHED = re.compile(r"[ \t]*\[[\d,; ]*$")
@@ -14,12 +14,20 @@ def cited(text: str, passages: int) -> tuple[int, ...]:
 
 def keep_valid(text: str, passages: int) -> str:
     """The text without markers that point nowhere and without one that was cut off at the end."""
-    return _UNFINISHED.sub("", _MARKERS.sub(lambda match: _repaired(match, passages), text))
+    whole = _repeated(text, lambda match: _repaired(match, passages))
+    return _UNFINISHED.sub("", whole)
 
 
 def without_markers(text: str) -> str:
     """The text with every marker taken out."""
-    return _MARKERS.sub("", text)
+    return _repeated(text, lambda match: "")
+
+
+def _repeated(text: str, repair: Callable[[re.Match[str]], str]) -> str:
+    """Until nothing changes: what is left of "[9[7]]" without its "[7]" is a marker again."""
+    while (repaired := _MARKERS.sub(repair, text)) != text:
+        text = repaired
+    return text
 
 
 def _all(text: str) -> Iterator[int]:

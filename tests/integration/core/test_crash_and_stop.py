@@ -91,8 +91,8 @@ async def test_kills_at_random_moments_lose_and_double_nothing(
 ) -> None:
     seeded = random.Random(7)
     child.start()
-    sending = asyncio.create_task(send_many(outside, 600))
-    for goal in (60, 300):
+    sending = asyncio.create_task(send_many(outside, 300))
+    for goal in (40, 150):
         await eventually(have(child, goal), 60)
         await asyncio.sleep(seeded.uniform(0, 0.05))
         child.signal(signal.SIGKILL)
@@ -113,11 +113,11 @@ async def test_sigterm_under_load_loses_and_doubles_nothing(
     outside: Any, child: Child, eventually: Any
 ) -> None:
     child.start()
-    sending = asyncio.create_task(send_many(outside, 600))
-    for goal in (30, 250):
+    sending = asyncio.create_task(send_many(outside, 300))
+    for goal in (30, 120):
         await eventually(have(child, goal), 60)
         child.signal(signal.SIGTERM)
-        if goal == 250:
+        if goal == 120:
             child.signal(signal.SIGTERM)
         assert await child.wait() == 0
         child.start()

@@ -1,7 +1,7 @@
 """Markers of citations are read, repaired and removed."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.inference.domain.citations import cited, keep_valid, without_markers
@@ -48,6 +48,7 @@ def test_text_without_markers_reads_on() -> None:
 
 
 @settings(deadline=None)
+@example(parts=["[", "9", "[7]", "]"])
 @given(st.lists(st.sampled_from(["[", "]", "1", "2", "9", ",", " ", "x", "[1]", "[7]"])))
 def test_kept_markers_always_point_at_a_passage(parts: list[str]) -> None:
     kept = keep_valid("".join(parts), 3)
