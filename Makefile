@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
 SECONDS ?= 900
+ALONE := tests/outages/test_overload.py
 export OMP_WAIT_POLICY := PASSIVE
 export HF_HUB_OFFLINE := 1
 
@@ -34,9 +35,9 @@ demo: setup ## Run the whole loop on the example handbook (JSON=FILE writes the 
 test: setup ## Run all tests: unit, real broker, real Triton, end to end
 	@# Most tests wait for processes, so three run at a time on two cores; a process that a busy
 	@# machine starved is tried once more, and the report names it. The longest come first, so that
-	@# all end together. The loop gets the machine alone.
-	$(BIN)/pytest -n 3 --no-loadscope-reorder --reruns 1 -rR tests/integration tests/faults tests/outages tests/simulation tests/poison tests/any_order tests/ledger tests/conformance tests/unit
-	$(BIN)/pytest tests/e2e
+	@# all end together. Overload, which measures a pace, and the loop get the machine alone.
+	$(BIN)/pytest -n 3 --no-loadscope-reorder --reruns 1 -rR tests/integration tests/faults tests/outages tests/simulation tests/poison tests/any_order tests/ledger tests/conformance tests/unit --ignore $(ALONE)
+	$(BIN)/pytest $(ALONE) tests/e2e
 	@echo "Next: make demo, or make check"
 
 faults: setup ## Kill everything everywhere for SECONDS, audit, write faults.json (docs/faults.md)
