@@ -33,6 +33,7 @@ from services.trainer import consumer as trainer
 from services.trainer.adapters import store as trainer_store
 from services.trainer.handlers.feedback import FeedbackMeter
 from tests.any_order.history import START, Event
+from tests.tables import create_tables
 from tests.unit.retriever.world import ManualClock
 from tidemill import topics
 from tidemill.bus import Bus, inbox, open_bus
@@ -92,7 +93,7 @@ async def open_street(folder: Path, vectors: VectorStore, reader: Reader) -> Asy
         for service, base in TABLES.items():
             open_rows = open_database(f"sqlite+aiosqlite:///{folder / service}.db")
             database = await stack.enter_async_context(open_rows)
-            await database.create_tables(base.metadata)
+            await create_tables(database, base.metadata)
             telemetry = stack.enter_context(
                 open_telemetry(service, folder / "telemetry" / service, metrics_port=None)
             )

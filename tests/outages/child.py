@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.core.parts import Base, Effect
+from tests.tables import create_tables
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentChunked, DocumentSubmitted
 from tidemill.bus import Delivery
@@ -58,7 +59,7 @@ async def serve(settings: MeshSettings) -> None:
 
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
-        await runtime.database.create_tables(Base.metadata)
+        await create_tables(runtime.database, Base.metadata)
         freeze_relay(runtime, home)
         runtime.bus.subscribe(topics.DOCUMENTS_SUBMITTED, record)
         yield

@@ -18,6 +18,7 @@ from services.evaluator.adapters.tables import EvaluationRow
 from services.trainer.domain.trigger import Trigger
 from services.trainer.handlers import runs
 from tests.integration.core.parts import effects, recording
+from tests.tables import create_tables
 from tests.waiting import eventually as until
 from tidemill.bus.dead_letters import list_dead_letters
 from tidemill.clock import Stopwatch
@@ -61,7 +62,7 @@ async def test_an_evaluation_that_was_put_off_is_due_in_time(
 ) -> None:
     clock = SteppingClock()
     async with open_database(f"sqlite+aiosqlite:///{tmp_path / 'rows.db'}") as database:
-        await database.create_tables(EvaluatorBase.metadata)
+        await create_tables(database, EvaluatorBase.metadata)
         due_at = clock.now().timestamp() + 15
         async with database.transaction() as session:
             session.add(row_due(due_at))

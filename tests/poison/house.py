@@ -15,6 +15,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from tests.integration.core.parts import Base, Effect
+from tests.tables import create_tables
 from tidemill.api.events.v1 import DocumentChunked
 from tidemill.backoff import Backoff
 from tidemill.broker.embedded import EmbeddedBroker
@@ -94,8 +95,8 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
         url = f"sqlite+aiosqlite:///{folder / 'rows.db'}"
         async with broker, open_database(url) as database:
             await create_topics(broker.bootstrap)
-            await database.create_tables(BusBase.metadata)
-            await database.create_tables(Base.metadata)
+            await create_tables(database, BusBase.metadata)
+            await create_tables(database, Base.metadata)
             async with clients(broker.bootstrap) as (producer, reader):
                 house = House(broker.bootstrap, database, identity, producer, reader)
                 house.relay = Relay(database, house.enqueue)

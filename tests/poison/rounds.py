@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from tests.integration.core.conftest import Outside
 from tests.integration.core.parts import Base, effects, record_effect
+from tests.tables import create_tables
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted
 from tidemill.bus import Delivery
@@ -78,7 +79,7 @@ class Handler:
 
     @asynccontextmanager
     async def lifespan(self, runtime: Runtime) -> AsyncIterator[None]:
-        await runtime.database.create_tables(Base.metadata)
+        await create_tables(runtime.database, Base.metadata)
         runtime.bus.subscribe(TOPIC, self, timeout=self.timeout)
         yield
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from services.monitor.app import lifespan as monitor
 from tests.integration.core.parts import Base, effects, record_effect
+from tests.tables import create_tables
 from tidemill import topics
 from tidemill.api.events import v1 as events
 from tidemill.api.monitor.v1 import ListAlertsRequest, MonitorServiceStub
@@ -32,7 +33,7 @@ class Handler:
 
     @asynccontextmanager
     async def lifespan(self, runtime: Runtime) -> AsyncIterator[None]:
-        await runtime.database.create_tables(Base.metadata)
+        await create_tables(runtime.database, Base.metadata)
         runtime.bus.subscribe(topics.DOCUMENTS_SUBMITTED, self)
         yield
 

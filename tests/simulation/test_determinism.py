@@ -13,7 +13,7 @@ from tests.simulation.runner import play
 for story, seed in {!r}:
     print(play(story, seed).digest)
 """
-RUNS = [("documents", 2), ("documents", 6), ("feedback", 3)]
+RUNS = [("documents", 2), ("documents", 6), ("feedback", 5)]
 """With enough trouble that retries are drawn."""
 
 

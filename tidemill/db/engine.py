@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Column, Integer, MetaData, Table, insert, text, update
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -25,6 +26,8 @@ from tidemill.db.sqlite import BUSY_SECONDS, tune_sqlite
 from tidemill.db.storage_faults import DATABASE, storage_faults
 from tidemill.db.turn import Turn
 from tidemill.faults import Fault, Reason, StartRefused
+
+log = structlog.get_logger()
 
 HANG_SECONDS = 5.0
 SERVER_SECONDS = 600.0
@@ -101,9 +104,14 @@ class Database:
                 async with self.changing_tables() as connection:
                     return await connection.run_sync(migrations.pending)
             except Fault as fault:
-                if not fault.retryable or time.monotonic() > end:
+                if time.monotonic() > end:
                     raise StartRefused("DATABASE_UNAVAILABLE", "is TIDEMILL_DB there?") from fault
+            except DBAPIError as error:
+                hint = f"{type(error.orig).__name__}: may the role of TIDEMILL_DB use its schema?"
+                raise StartRefused("DATABASE_REFUSED", hint) from error
             failures += 1
+            # A wrong password looks like a server that is away.
+            log.warning("database_unreachable", failures=failures)
             await asyncio.sleep(SERVER_BACKOFF.delay(failures))
 
     @asynccontextmanager
@@ -115,11 +123,6 @@ class Database:
         with storage_faults():
             async with engine.begin() as connection:
                 yield connection
-
-    async def create_tables(self, metadata: MetaData) -> None:
-        with storage_faults():
-            async with self.engine.begin() as connection:
-                await connection.run_sync(metadata.create_all)
 
     async def ping(self) -> None:
         """Raises Fault when the database does not answer, or takes no writes: a full or locked

@@ -11,8 +11,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from services.inference.domain.releases import Adapter, Release, Releases, State, newer
 from tidemill.db import Database
 from tidemill.db.types import UtcDateTime
+from tidemill.ids import MAX_ID
 
-ID = String(200)
+ID = String(MAX_ID)
 
 
 class Base(DeclarativeBase):

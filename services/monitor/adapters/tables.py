@@ -3,7 +3,9 @@
 from sqlalchemy import BigInteger, Float, Integer, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-ID = String(200)
+from tidemill.ids import MAX_ID
+
+ID = String(MAX_ID)
 
 
 class Base(DeclarativeBase):

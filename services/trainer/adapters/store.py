@@ -8,6 +8,7 @@ from sqlalchemy import Boolean, Float, Index, Integer, String, Text, UniqueConst
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from tidemill.db.types import UtcDateTime
+from tidemill.ids import MAX_ID
 
 
 class Base(DeclarativeBase):
@@ -35,9 +36,9 @@ class AnswerRow(Base):
 
     __tablename__ = "answers"
 
-    tenant_id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    answer_id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    user_hash: Mapped[str] = mapped_column(String(200))
+    tenant_id: Mapped[str] = mapped_column(String(MAX_ID), primary_key=True)
+    answer_id: Mapped[str] = mapped_column(String(MAX_ID), primary_key=True)
+    user_hash: Mapped[str] = mapped_column(String(MAX_ID))
     prompt: Mapped[str] = mapped_column(Text)
     completion: Mapped[str] = mapped_column(Text)
     passages: Mapped[str] = mapped_column(Text)
@@ -55,14 +56,14 @@ class FeedbackRow(Base):
         Index("feedback_by_state", "tenant_id", "state", "recorded_time"),
     )
 
-    tenant_id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    feedback_id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    answer_id: Mapped[str] = mapped_column(String(200))
+    tenant_id: Mapped[str] = mapped_column(String(MAX_ID), primary_key=True)
+    feedback_id: Mapped[str] = mapped_column(String(MAX_ID), primary_key=True)
+    answer_id: Mapped[str] = mapped_column(String(MAX_ID))
     kind: Mapped[str] = mapped_column(String(40))
     text: Mapped[str] = mapped_column(Text)
     unanswerable: Mapped[bool] = mapped_column(Boolean)
     document_ids: Mapped[str] = mapped_column(Text)
-    other: Mapped[str] = mapped_column(String(200))
+    other: Mapped[str] = mapped_column(String(MAX_ID))
     recorded_time: Mapped[datetime] = mapped_column(UtcDateTime)
     received_time: Mapped[datetime] = mapped_column(UtcDateTime)
     traceparent: Mapped[str] = mapped_column(String(80))
@@ -78,9 +79,9 @@ class RunRow(Base):
     __table_args__ = (UniqueConstraint("tenant_id", "number"), UniqueConstraint("adapter"))
 
     run_id: Mapped[str] = mapped_column(String(80), primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(200))
+    tenant_id: Mapped[str] = mapped_column(String(MAX_ID))
     number: Mapped[int] = mapped_column(Integer)
-    adapter: Mapped[str] = mapped_column(String(200))
+    adapter: Mapped[str] = mapped_column(String(MAX_ID))
     state: Mapped[str] = mapped_column(String(20))
     reason: Mapped[str] = mapped_column(String(40), default="")
     dataset_id: Mapped[str] = mapped_column(String(80))
@@ -105,9 +106,9 @@ class LineageRow(Base):
     __table_args__ = (Index("lineage_by_feedback", "tenant_id", "feedback_id"),)
 
     run_id: Mapped[str] = mapped_column(String(80), primary_key=True)
-    feedback_id: Mapped[str] = mapped_column(String(200), primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(String(200))
-    answer_id: Mapped[str] = mapped_column(String(200))
+    feedback_id: Mapped[str] = mapped_column(String(MAX_ID), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(String(MAX_ID))
+    answer_id: Mapped[str] = mapped_column(String(MAX_ID))
 
 
 def lineage_rows(tenant_id: str, run_id: str, pairs: Sequence[tuple[str, str]]) -> list[LineageRow]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, MetaData, inspect, text
+from sqlalchemy.engine import make_url
 
 from services.evaluator.adapters.tables import Base as EvaluatorBase
 from services.inference.adapters.store import Base as InferenceBase
@@ -16,12 +18,14 @@ from services.ingest.adapters.store import Base as IngestBase
 from services.monitor.adapters.tables import Base as MonitorBase
 from services.retriever.adapters.store import Base as RetrieverBase
 from services.trainer.adapters.store import Base as TrainerBase
+from tests.tables import create_tables
 from tidemill.bus.migrations import MIGRATIONS as BUS
 from tidemill.bus.tables import BusBase
-from tidemill.db import Database
+from tidemill.db import Database, open_database
 from tidemill.db.migrations import BASE, Migrations
 from tidemill.faults import StartRefused
 
+SCHEMA = "notes"
 TABLES = {
     "evaluator": EvaluatorBase,
     "inference": InferenceBase,
@@ -84,7 +88,7 @@ async def test_a_chain_ends_at_the_tables_of_the_code_and_goes_back_to_none(
 async def test_a_store_from_before_there_were_revisions_keeps_its_rows(
     database: Database, chain: Migrations, metadata: MetaData
 ) -> None:
-    await database.create_tables(metadata)
+    await create_tables(database, metadata)
     table = metadata.sorted_tables[0]
     before = await tables(database)
     await up(database, chain)
@@ -119,6 +123,20 @@ async def test_a_file_is_brought_up_to_date_and_a_server_is_asked_to_be(database
         await up(database, BUS)
     await database.expect(BUS)
     assert "outbox" in await tables(database)
+
+
+async def test_a_role_that_may_not_use_the_schema_is_told_so(database: Database, url: str) -> None:
+    if database.is_file:
+        pytest.skip("a file has no roles")
+    await up(database, BUS)
+    role = f"r{uuid.uuid4().hex[:12]}"
+    async with database.engine.begin() as connection:
+        await connection.execute(text(f"CREATE ROLE {role} LOGIN PASSWORD 'p'"))
+        await connection.execute(text(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"))
+    theirs = make_url(url).set(username=role, password="p").render_as_string(hide_password=False)
+    async with open_database(theirs, SCHEMA) as stranger:
+        with pytest.raises(StartRefused, match="InsufficientPrivilege"):
+            await stranger.expect(BUS)
 
 
 async def test_older_code_starts_on_newer_tables_and_leaves_them_alone(database: Database) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy import Column, MetaData, Table, insert, select
 from services.monitor.adapters import alerts, counts
 from services.monitor.adapters.tables import AlertRow, AnswerRow, Base
 from services.monitor.handlers.calls import NEWEST
+from tests.tables import create_tables
 from tidemill.bus import Unit
 from tidemill.clock import SystemClock
 from tidemill.db import Database
@@ -16,7 +17,7 @@ from tidemill.db.types import UtcDateTime
 
 @pytest.fixture(autouse=True)
 async def _tables(database: Database) -> None:
-    await database.create_tables(Base.metadata)
+    await create_tables(database, Base.metadata)
 
 
 async def test_the_first_page_of_alerts_begins_at_the_newest(database: Database) -> None:
@@ -54,7 +55,7 @@ async def forget(database: Database) -> bool:
 
 async def test_a_time_comes_back_in_utc(database: Database) -> None:
     table, moment = Table("moments", MetaData(), Column("at", UtcDateTime)), datetime.now(UTC)
-    await database.create_tables(table.metadata)
+    await create_tables(database, table.metadata)
     async with database.transaction() as session:
         await session.execute(insert(table).values(at=moment))
     async with database.session() as session:

@@ -8,6 +8,7 @@ from sqlalchemy import Integer, String, func, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from tests.tables import create_tables
 from tidemill.db import Database
 from tidemill.db.rivals import outlasting_rivals
 from tidemill.faults import Fault
@@ -27,7 +28,7 @@ class Note(Base):
 
 @pytest.fixture(autouse=True)
 async def _tables(database: Database) -> None:
-    await database.create_tables(Base.metadata)
+    await create_tables(database, Base.metadata)
 
 
 async def count(database: Database) -> int:

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.integration.core.parts import Base, record_effect
+from tests.tables import create_tables
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted
 from tidemill.bus import Delivery
@@ -30,7 +31,7 @@ async def serve(settings: MeshSettings, pause: float) -> None:
 
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
-        await runtime.database.create_tables(Base.metadata)
+        await create_tables(runtime.database, Base.metadata)
         runtime.bus.subscribe(topics.DOCUMENTS_SUBMITTED, slowly)
         yield
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from sqlalchemy import Integer, String, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from tests.tables import create_tables
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentChunked, DocumentSubmitted
 from tidemill.bus import Delivery
@@ -34,7 +35,7 @@ async def record_effect(message: DocumentSubmitted, delivery: Delivery) -> None:
 
 @asynccontextmanager
 async def recording(runtime: Runtime) -> AsyncIterator[None]:
-    await runtime.database.create_tables(Base.metadata)
+    await create_tables(runtime.database, Base.metadata)
     runtime.bus.subscribe(topics.DOCUMENTS_SUBMITTED, record_effect)
     yield
 

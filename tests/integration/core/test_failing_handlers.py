@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.integration.core.parts import Base, effects, record_effect
+from tests.tables import create_tables
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted
 from tidemill.backoff import Backoff
@@ -54,7 +55,7 @@ class Handler:
 
     @asynccontextmanager
     async def lifespan(self, runtime: Runtime) -> AsyncIterator[None]:
-        await runtime.database.create_tables(Base.metadata)
+        await create_tables(runtime.database, Base.metadata)
         runtime.bus.subscribe(topics.DOCUMENTS_SUBMITTED, self, timeout=1.0, policy=self.policy)
         yield
 

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import Integer, String, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from tests.tables import create_tables
 from tidemill.db import Database
 from tidemill.faults import Fault, Reason
 
@@ -28,7 +29,7 @@ async def fill(database: Database) -> None:
 
 
 async def test_a_full_disk_is_a_retryable_fault(database: Database) -> None:
-    await database.create_tables(Base.metadata)
+    await create_tables(database, Base.metadata)
     with pytest.raises(Fault) as caught:
         await fill(database)
     assert (caught.value.reason, caught.value.retryable) == (Reason.STORAGE_FULL, True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from aiokafka import TopicPartition
 
+from tests.tables import create_tables
 from tidemill.api.events.v1 import DocumentChunked
 from tidemill.bus import Delivery
 from tidemill.bus.consumer import Consumer
@@ -54,7 +55,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
-    await database.create_tables(BusBase.metadata)
+    await create_tables(database, BusBase.metadata)
     free, clock = asyncio.Event(), SystemClock()
 
     async def handler(message: DocumentChunked, delivery: Delivery) -> None:

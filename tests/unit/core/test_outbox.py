@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from tests.tables import create_tables
 from tidemill.bus.outbox import BATCH, Relay
 from tidemill.bus.tables import BusBase, OutboxRow
 from tidemill.db import Database
@@ -34,7 +35,7 @@ class Broker:
 
 @pytest.fixture
 async def rows(database: Database) -> Database:
-    await database.create_tables(BusBase.metadata)
+    await create_tables(database, BusBase.metadata)
     return database
 
 

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError
 
+from tests.tables import create_tables
 from tidemill import topics
 from tidemill.backoff import Backoff
 from tidemill.bus import Delivery
@@ -71,7 +72,7 @@ class Desk:
 
 @pytest.fixture
 async def desk(database: Any, identity: Any, tmp_path: Path) -> AsyncIterator[Desk]:
-    await database.create_tables(BusBase.metadata)
+    await create_tables(database, BusBase.metadata)
     desk = Desk()
     with open_telemetry("test", tmp_path, metrics_port=None) as telemetry:
         desk.consumer = Consumer(

@@ -11,6 +11,7 @@ from services.evaluator.adapters import ledger
 from services.evaluator.adapters.tables import Base
 from services.evaluator.domain import releases
 from services.evaluator.domain.releases import Ledger, State
+from tests.tables import create_tables
 from tidemill.api.events import v1 as events
 from tidemill.bus import Unit
 from tidemill.bus.tables import BusBase, OutboxRow
@@ -30,8 +31,8 @@ async def unit_on(database: Database) -> AsyncIterator[Unit]:
 @pytest.fixture
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     async with open_database(f"sqlite+aiosqlite:///{tmp_path / 'rows.db'}") as opened:
-        await opened.create_tables(BusBase.metadata)
-        await opened.create_tables(Base.metadata)
+        await create_tables(opened, BusBase.metadata)
+        await create_tables(opened, Base.metadata)
         yield opened
 
 

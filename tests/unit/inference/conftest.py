@@ -14,6 +14,7 @@ from services.inference.handlers.feedback import FeedbackTaking
 from services.inference.handlers.opening import answering
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import InferenceSettings
+from tests.tables import create_tables
 from tests.unit.inference.neighbours import Neighbours, ScriptedModel
 from tidemill.api.inference.v1 import GenerateRequest, GenerateResponse, InferenceServiceStub
 from tidemill.api.inference.v1.inference_service_pb2_grpc import (
@@ -92,7 +93,7 @@ async def small_house(
 async def serve(
     runtime: Runtime, settings: InferenceSettings, model: Any, neighbours: Neighbours
 ) -> House:
-    await runtime.database.create_tables(Base.metadata)
+    await create_tables(runtime.database, Base.metadata)
     parts = replace(answering(runtime, settings, model), model=model)
     feedback = FeedbackTaking(
         runtime.database, runtime.bus, runtime.clock, runtime.telemetry.tracer

@@ -6,6 +6,7 @@ from pathlib import Path
 from services.inference.adapters.store import Base, load_releases, save_release
 from services.inference.domain.releases import Release, State
 from services.inference.settings import InferenceSettings
+from tests.tables import create_tables
 from tests.unit.inference.conftest import serve
 from tests.unit.inference.neighbours import Neighbours, ScriptedModel
 from tidemill.api.inference.v1 import RecordFeedbackRequest
@@ -37,6 +38,6 @@ async def test_tables_are_created_once_and_kept(
     tmp_path: Path, mesh_settings: Callable[..., MeshSettings]
 ) -> None:
     async with open_runtime("inference", mesh_settings(tmp_path)) as runtime:
-        await runtime.database.create_tables(Base.metadata)
-        await runtime.database.create_tables(Base.metadata)
+        await create_tables(runtime.database, Base.metadata)
+        await create_tables(runtime.database, Base.metadata)
         assert (await load_releases(runtime.database, "harbor")).in_force().release_id == "base"

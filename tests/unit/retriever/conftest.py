@@ -7,6 +7,7 @@ import pytest
 
 from services.retriever.adapters.store import Base
 from services.retriever.adapters.vector_store import VectorStore
+from tests.tables import create_tables
 from tests.unit.retriever.world import ManualClock, World, with_store
 from tidemill.bus import open_bus
 from tidemill.db import open_database
@@ -24,7 +25,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         VectorStore(str(tmp_path / "milvus.db"), 10.0) as vectors,
     ):
         with open_telemetry("retriever", tmp_path, metrics_port=None) as telemetry:
-            await database.create_tables(Base.metadata)
+            await create_tables(database, Base.metadata)
             bus_of = open_bus("retriever", "127.0.0.1:1", database, identity, clock, telemetry)
             async with bus_of as bus:
                 empty = World(database, bus, vectors, clock, None, None)  # type: ignore[arg-type]
