@@ -22,6 +22,11 @@ $(STAMPS)/environment: pyproject.toml constraints.txt
 	$(BIN)/pip install --constraint constraints.txt --editable '.[ml,dev]'
 	@touch $@
 
+$(STAMPS)/deploy: $(STAMPS)/environment
+	@echo "Checkers of compose files, images and manifests (about 150 MB)"
+	$(BIN)/pip install --constraint constraints.txt --editable '.[deploy]'
+	@touch $@
+
 $(STAMPS)/modelserver: $(STAMPS)/environment
 	@echo "[2/2] Triton and the default weights (about 600 MB)"
 	$(BIN)/tidemill setup
@@ -51,6 +56,11 @@ check: $(STAMPS)/environment ## Format, lint, types, import rules, contracts
 	$(BIN)/buf lint
 	$(BIN)/python proto/check.py
 
+deploy-check: $(STAMPS)/deploy ## Hold deploy/ to the code and to its tools' rules; no engine, no cluster
+	$(BIN)/yamllint --strict -c deploy/.yamllint deploy
+	$(BIN)/hadolint deploy/Dockerfile deploy/triton/gpu/Dockerfile
+	$(BIN)/pytest tests/deploy
+
 fix: $(STAMPS)/environment ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -68,4 +78,4 @@ down: ## Stop the mesh
 clean: ## Remove environment and stamps; state in .tidemill stays
 	rm -rf $(VENV) $(STAMPS)
 
-.PHONY: help setup demo test faults check fix proto up down clean
+.PHONY: help setup demo test faults check deploy-check fix proto up down clean

@@ -46,7 +46,8 @@ Written from `tidemill/telemetry/catalogue.py` by `python docs/generate.py`.
 
 ## Metrics
 Each service serves Prometheus metrics on `http://127.0.0.1:<port base + 30..36>/metrics`; dots become underscores
-there, counters end in `_total` and durations in `_seconds`. No label holds a tenant, a user, an id or a text.
+there, counters end in `_total` and durations in `_seconds`. No label holds a user, an id or a text, and of these
+metrics none holds a tenant.
 
 | metric | kind | unit | labels | meaning |
 |---|---|---|---|---|
@@ -57,6 +58,13 @@ TRACES = """
 `outcome` is one of:
 
 {outcomes}
+
+Inference adds OpenTelemetry's `gen_ai.client.token.usage`, `gen_ai.server.request.duration` and
+`gen_ai.server.time_to_first_token`, trainer `tidemill_trainer_feedback`. Monitor adds, by tenant, `tidemill.answers`,
+`tidemill.tokens`, `tidemill.cost.micros`, `tidemill.answer.duration`, `tidemill.thumbs`, `tidemill.alerts`,
+`tidemill.drift.effect` and `tidemill.drift.p_value`; the first tenants by name, the rest as `other`
+(`TIDEMILL_MONITOR_MAX_TENANT_LABELS`). Dashboards and alert rules on all of these are in `deploy/grafana` and
+`deploy/prometheus`; `make deploy-check` compares them with the code.
 
 ## Traces
 W3C trace context travels in gRPC metadata and in the header `traceparent` of each event. It is taken when an event

@@ -4,15 +4,8 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SERVICES = (
-    "ingest",
-    "embedder",
-    "retriever",
-    "inference",
-    "trainer",
-    "evaluator",
-    "monitor",
-)
+from tidemill.names import FIRST_GRPC_PORT
+from tidemill.names import SERVICES as SERVICES
 
 
 class MeshSettings(BaseSettings):
@@ -77,7 +70,7 @@ class MeshSettings(BaseSettings):
         return f"sqlite+aiosqlite:///{self.home / service / 'rows.db'}"
 
     def grpc_port(self, service: str) -> int:
-        return self.port(10 + SERVICES.index(service))
+        return self.port(FIRST_GRPC_PORT + SERVICES.index(service))
 
     def metrics_port(self, service: str) -> int:
         return self.port(30 + SERVICES.index(service))

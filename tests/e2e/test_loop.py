@@ -60,6 +60,16 @@ def test_the_mesh_still_answers_after_the_demo(figures: Any, mesh: Mesh) -> None
     assert any(right)
 
 
+def test_smoke_proves_the_running_mesh_and_leaves_nothing_to_train_on(
+    figures: Any, mesh: Mesh
+) -> None:
+    runs = len(mesh.json("runs")["runs"])
+    told = mesh.json("smoke", timeout=300)
+    assert told["passed"]
+    assert list(told["seconds"]) == ["document", "answer", "feedback", "usage"]
+    assert len(mesh.json("runs")["runs"]) == runs
+
+
 def test_feedback_on_an_unknown_answer_is_refused(figures: Any, mesh: Mesh) -> None:
     result = mesh.run("feedback", "ans_nope", "--thumb", "up", "--json")
     assert result.returncode == 1

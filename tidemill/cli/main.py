@@ -6,8 +6,10 @@ import sys
 import typer
 
 from tidemill.cli import dlq_commands, mesh_commands, use_commands, watch_commands
+from tidemill.cli.credentials_command import credentials
 from tidemill.cli.demo.command import demo
 from tidemill.cli.rebuild_command import rebuild
+from tidemill.cli.smoke_command import smoke
 from tidemill.cli.trace_command import trace
 
 HELP = """Answers from your documents that get better from feedback, proven before they go live.
@@ -43,6 +45,8 @@ def build() -> typer.Typer:
         rebuild,
         trace,
         watch_commands.token,
+        credentials,
+        smoke,
         demo,
     )
     for command in commands:

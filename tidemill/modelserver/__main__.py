@@ -31,7 +31,9 @@ def main() -> int:
     try:
         # Before the ports are looked at: an orphan of ours still holds them.
         process.end_orphan(layout.locate(arguments.home))
-        ports = choose_ports(arguments.grpc_port, arguments.http_port, arguments.metrics_port)
+        ports = choose_ports(
+            arguments.grpc_port, arguments.http_port, arguments.metrics_port, arguments.host
+        )
         return asyncio.run(_serve(Supervisor(arguments.home.resolve(), found, ports)))
     except PortInUse as error:
         return _refuse("PORT_IN_USE", str(error))
@@ -49,13 +51,16 @@ async def _serve(supervisor: Supervisor) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    await supervisor.run(stopping, lambda: _say(f"ready 127.0.0.1:{supervisor.ports.grpc}"))
+    await supervisor.run(stopping, lambda: _say(f"ready {supervisor.ports.address}"))
     return OK
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tidemill.modelserver")
     parser.add_argument("--home", type=Path, default=Path(".tidemill"))
+    parser.add_argument(
+        "--host", default=process.LOOPBACK, help="address to bind (docs/modelserver.md)"
+    )
     parser.add_argument("--grpc-port", type=int, default=8001, help="0 takes a free one")
     parser.add_argument("--http-port", type=int, default=0)
     parser.add_argument("--metrics-port", type=int, default=0)

@@ -1,6 +1,7 @@
 """Sets up Triton's binary, its models' Python environment and the weights under one home."""
 
 import argparse
+import os
 import shutil
 import sys
 import sysconfig
@@ -69,14 +70,16 @@ def install(home: Path, report: Report) -> Installation:
 
 def shared_python_folder() -> Path:
     """The folder of libpython, which Triton's stub must load from the same Python as ours."""
-    folder = Path(str(sysconfig.get_config_var("LIBDIR")))
     name = str(sysconfig.get_config_var("INSTSONAME") or "")
-    if ".so" not in name or not (folder / name).exists():
-        raise InstallFailed(
-            "NO_SHARED_PYTHON",
-            "this Python has no shared libpython; use one built with --enable-shared",
-        )
-    return folder
+    # A Python that was moved after it was built still tells where it was built for.
+    built_for = Path(str(sysconfig.get_config_var("LIBDIR")))
+    for folder in (built_for, Path(sys.base_prefix, "lib")):
+        if ".so" in name and os.access(folder / name, os.R_OK):
+            return folder
+    raise InstallFailed(
+        "NO_SHARED_PYTHON",
+        "this Python has no shared libpython; use one built with --enable-shared",
+    )
 
 
 def _install_triton(target: Path, report: Report) -> None:

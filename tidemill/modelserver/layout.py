@@ -12,8 +12,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tidemill.modelserver import weights
 from tidemill.modelserver.install import Installation
-
-SOURCE_SETTING = "TIDEMILL_TRITON_SOURCE"
+from tidemill.modelserver.settings import SOURCE
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def lay_out(home: Path, installation: Installation) -> Layout:
 
 def source() -> Path:
     """The repository's deploy/triton, or the folder TIDEMILL_TRITON_SOURCE names."""
-    chosen = os.environ.get(SOURCE_SETTING)
+    chosen = os.environ.get(SOURCE.name)
     return Path(chosen) if chosen else Path(__file__).parents[2] / "deploy" / "triton"
 
 

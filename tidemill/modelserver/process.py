@@ -16,15 +16,25 @@ EXIT_TIMEOUT_S = 5
 KILL_AFTER_S = EXIT_TIMEOUT_S + 3.0
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where the kernel keeps it
 STUB = "triton_python_backend_stub"
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - compared with, not bound
+GUARDED = "model-repository,shared-memory,trace,logging"
+"""What only the holder of the admin token may ask for; health and inference are open."""
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Loopback ports of one server."""
+    """Ports of one server, and the address that it binds them on."""
 
     grpc: int
     http: int
     metrics: int
+    host: str = LOOPBACK
+
+    @property
+    def address(self) -> str:
+        """Where this machine reaches the server."""
+        return f"{LOOPBACK if self.host == EVERYWHERE else self.host}:{self.grpc}"
 
 
 class TritonProcess:
@@ -130,7 +140,7 @@ def _command(
     installation: Installation, layout: Layout, ports: Ports, prefix: str, admin_token: str
 ) -> list[str]:
     shared = ("shm-default-byte-size=8388608", "shm-growth-byte-size=8388608")
-    addresses = [f"--{kind}-address=127.0.0.1" for kind in ("grpc", "http", "metrics")]
+    addresses = [f"--{kind}-address={ports.host}" for kind in ("grpc", "http", "metrics")]
     return [
         str(installation.binary),
         f"--model-repository={layout.repository}",
@@ -145,8 +155,8 @@ def _command(
         "--strict-readiness=false",
         *(f"--backend-config=python,{value}" for value in shared),
         f"--backend-config=python,shm-region-prefix-name={prefix}",
-        f"--grpc-restricted-protocol=model-repository:admin-token={admin_token}",
-        f"--http-restricted-api=model-repository:admin-token={admin_token}",
+        f"--grpc-restricted-protocol={GUARDED}:admin-token={admin_token}",
+        f"--http-restricted-api={GUARDED}:admin-token={admin_token}",
         "--allow-gpu-metrics=false",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         "--log-format=ISO8601",

@@ -14,7 +14,7 @@ from tidemill.modelserver import process as processes
 from tidemill.modelserver.client import ModelServer
 from tidemill.modelserver.errors import ModelServerError
 from tidemill.modelserver.install import Installation
-from tidemill.modelserver.process import Ports
+from tidemill.modelserver.process import LOOPBACK, Ports
 from tidemill.modelserver.watch import Watch, first
 
 BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -68,7 +68,7 @@ class Supervisor:
         triton = await processes.start(self.installation, layout, self.ports, token)
         log.info("triton_started", pid=triton.pid, grpc_port=self.ports.grpc)
         try:
-            async with ModelServer(f"127.0.0.1:{self.ports.grpc}", admin_token=token) as client:
+            async with ModelServer(self.ports.address, admin_token=token) as client:
                 watch = Watch(triton, client, ready)
                 await first(watch.serve(), triton.wait(), stopping.wait())
         finally:
@@ -76,23 +76,23 @@ class Supervisor:
             log.info("triton_stopped", exit_code=triton.exit_code)
 
 
-def choose_ports(grpc: int, http: int, metrics: int) -> Ports:
+def choose_ports(grpc: int, http: int, metrics: int, host: str = LOOPBACK) -> Ports:
     """The wanted ports, with free ones in place of zeros; raises PortInUse."""
-    held = [_hold(port) for port in (grpc, http, metrics)]
+    held = [_hold(host, port) for port in (grpc, http, metrics)]
     numbers = [held_socket.getsockname()[1] for held_socket in held]
     for held_socket in held:
         held_socket.close()
-    return Ports(*numbers)
+    return Ports(numbers[0], numbers[1], numbers[2], host)
 
 
-def _hold(port: int) -> socket.socket:
+def _hold(host: str, port: int) -> socket.socket:
     held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        held.bind(("127.0.0.1", port))
+        held.bind((host, port))
     except OSError as error:
         held.close()
-        raise PortInUse(f"port {port} of 127.0.0.1 is taken") from error
+        raise PortInUse(f"port {port} of {host} is taken") from error
     return held
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib import util
 from pathlib import Path
 
-from tidemill.modelserver import convert
+from tidemill.modelserver import convert, settings
 from tidemill.modelserver.packages import Report, pip_install, staged
 
-LLM_SETTING = "TIDEMILL_LLM"
-EMBEDDING_SETTING = "TIDEMILL_EMBEDDING_MODEL"
+LLM_SETTING = settings.LLM.name
+EMBEDDING_SETTING = settings.EMBEDDING_MODEL.name
 MANIFEST = "manifest.json"
 
 
@@ -54,18 +54,18 @@ def prepare(home: Path, report: Report) -> None:
     _prepare_embedder(home, report)
 
 
-def llm(home: Path, settings: Mapping[str, str] = os.environ) -> Weights:
+def llm(home: Path, environment: Mapping[str, str] = os.environ) -> Weights:
     """The verified LLM in Hugging Face layout: the default, or the folder TIDEMILL_LLM names.
 
-    Raises WeightsFailed with reason WEIGHTS_MISSING or WEIGHTS_DAMAGED.
+    Raises WeightsFailed with reason WEIGHTS_MISSING, WEIGHTS_UNREADABLE or WEIGHTS_DAMAGED.
     """
-    chosen = settings.get(LLM_SETTING)
+    chosen = environment.get(LLM_SETTING)
     return external(Path(chosen)) if chosen else verified(home / "models" / LLM.name)
 
 
-def embedder(home: Path, settings: Mapping[str, str] = os.environ) -> Weights:
+def embedder(home: Path, environment: Mapping[str, str] = os.environ) -> Weights:
     """The verified embedder (model.onnx, tokenizer.json, embedder.json), as `llm` for the rest."""
-    return verified(_embedder_folder(home.resolve(), settings.get(EMBEDDING_SETTING)))
+    return verified(_embedder_folder(home.resolve(), environment.get(EMBEDDING_SETTING)))
 
 
 def verified(folder: Path) -> Weights:
@@ -75,10 +75,20 @@ def verified(folder: Path) -> Weights:
     except FileNotFoundError as error:
         message = f"no model at {folder}; run python -m tidemill.modelserver.install"
         raise WeightsFailed("WEIGHTS_MISSING", message) from error
-    for name, digest in manifest["files"].items():
-        if not (folder / name).is_file() or file_hash(folder / name) != digest:
-            raise WeightsFailed("WEIGHTS_DAMAGED", f"{folder / name} differs from its manifest")
+    check_files(folder, manifest["files"])
     return Weights(manifest["name"], manifest["version"], manifest["source"], folder)
+
+
+def check_files(folder: Path, digests: Mapping[str, str]) -> None:
+    """Each file against its hash; WeightsFailed."""
+    for name, digest in digests.items():
+        path = folder / name
+        try:
+            same = path.is_file() and file_hash(path) == digest
+        except PermissionError as error:
+            raise WeightsFailed("WEIGHTS_UNREADABLE", f"this user may not read {path}") from error
+        if not same:
+            raise WeightsFailed("WEIGHTS_DAMAGED", f"{path} differs from its manifest")
 
 
 def external(folder: Path) -> Weights:

@@ -27,7 +27,16 @@ COST = Figure("tidemill.cost.micros", "1", "Spent, in millionths.", ("tenant",))
 DURATION = Figure("tidemill.answer.duration", "s", "Seconds an answer took.", ("tenant",))
 THUMBS = Figure("tidemill.thumbs", "1", "Thumbs of users.", ("tenant", "direction"))
 ALERTS = Figure("tidemill.alerts", "1", "Alerts raised.", ("tenant", "reason"))
-CATALOGUE = (ANSWERS, TOKENS, COST, DURATION, THUMBS, ALERTS)
+DRIFT_EFFECT = Figure(
+    "tidemill.drift.effect",
+    "",
+    "Distance of the latest questions from the first ones.",
+    ("tenant",),
+)
+DRIFT_P_VALUE = Figure(
+    "tidemill.drift.p_value", "", "Chance of such a distance without drift.", ("tenant",)
+)
+CATALOGUE = (ANSWERS, TOKENS, COST, DURATION, THUMBS, ALERTS, DRIFT_EFFECT, DRIFT_P_VALUE)
 
 
 class Figures:
@@ -40,6 +49,10 @@ class Figures:
             for figure in counters
         }
         self._duration = meter.create_histogram(DURATION.name, DURATION.unit, DURATION.description)
+        self._gauges = {
+            figure: meter.create_gauge(figure.name, figure.unit, figure.description)
+            for figure in (DRIFT_EFFECT, DRIFT_P_VALUE)
+        }
         self._max_tenants = max_tenants
         self._tenants: set[str] = set()
 
@@ -58,6 +71,12 @@ class Figures:
 
     def alert(self, tenant_id: str, reason: str) -> None:
         self._add(ALERTS, 1, tenant=self._label(tenant_id), reason=reason)
+
+    def drift(self, tenant_id: str, effect: float, p_value: float) -> None:
+        """The newest test; tenants without a label of their own show the last one tested."""
+        labels = {"tenant": self._label(tenant_id)}
+        self._gauges[DRIFT_EFFECT].set(effect, labels)
+        self._gauges[DRIFT_P_VALUE].set(p_value, labels)
 
     def _add(self, figure: Figure, amount: int, **labels: str) -> None:
         self._counters[figure].add(amount, labels)

@@ -39,6 +39,7 @@ async def _tell(parts: Parts, case: DriftCase, finding: DriftFinding) -> None:
         if finding.drifted and before is False:
             alert = _alert(case, finding, parts.drift)
             raised = await alerts.raise_alert(unit, alert, parts.now())
+    parts.figures.drift(case.tenant_id, finding.effect, finding.p_value)
     if raised:
         parts.figures.alert(case.tenant_id, QUESTION_DRIFT)
         log.info("drift_found", p_value=finding.p_value, effect=finding.effect)

@@ -17,7 +17,9 @@ async def teach(stage: Stage, numbers: range, tenant: str = "harbor") -> None:
         await stage.correct(number, tenant)
 
 
-async def test_enough_corrections_become_a_stored_adapter(stage: Stage, tmp_path: Path) -> None:
+async def test_enough_corrections_become_a_stored_adapter_and_more_become_the_next(
+    stage: Stage, tmp_path: Path
+) -> None:
     async with stage.trainer():
         await teach(stage, range(8))
         event = await stage.trained()
@@ -25,6 +27,12 @@ async def test_enough_corrections_become_a_stored_adapter(stage: Stage, tmp_path
         (run,) = await stage.runs()
         trigger = await stage.trigger()
         others = await stage.call("ListRuns", api.ListRunsRequest(), "somebody-else")
+        await teach(stage, range(8, 16))
+        second = await stage.trained(2)
+        page = await stage.call("ListRuns", api.ListRunsRequest(page_size=1))
+        rest = await stage.call(
+            "ListRuns", api.ListRunsRequest(page_size=1, page_token=page.next_page_token)
+        )
     assert others.runs == []
     assert (event.tenant_id, event.adapter) == ("harbor", "harbor-v1")
     assert event.dataset.supervised_examples == 8
@@ -39,6 +47,11 @@ async def test_enough_corrections_become_a_stored_adapter(stage: Stage, tmp_path
     folder = await store.fetch_folder(event.artifact_uri, event.artifact_hash, tmp_path / "got")
     assert load_file(folder / "adapter_model.safetensors")
     assert not any((stage.settings.home / "trainer" / "runs").iterdir())
+    # The second keeps the first one's lessons.
+    assert second.adapter == "harbor-v2"
+    assert second.dataset.supervised_examples == 16
+    assert [found.adapter for found in (*page.runs, *rest.runs)] == ["harbor-v2", "harbor-v1"]
+    assert rest.next_page_token == ""
 
 
 async def test_order_and_repetition_of_events_do_not_change_the_data_set(stage: Stage) -> None:
@@ -80,21 +93,3 @@ async def test_what_cannot_teach_is_counted_and_starts_nothing(stage: Stage) -> 
         }
         assert (state.pending_feedback, state.training) == (0, False)
         assert await stage.runs() == []
-
-
-async def test_a_second_batch_trains_a_second_adapter_that_keeps_the_first_ones_lessons(
-    stage: Stage,
-) -> None:
-    async with stage.trainer():
-        await teach(stage, range(8))
-        await stage.trained()
-        await teach(stage, range(8, 16))
-        second = await stage.trained(2)
-        page = await stage.call("ListRuns", api.ListRunsRequest(page_size=1))
-        rest = await stage.call(
-            "ListRuns", api.ListRunsRequest(page_size=1, page_token=page.next_page_token)
-        )
-    assert second.adapter == "harbor-v2"
-    assert second.dataset.supervised_examples == 16
-    assert [run.adapter for run in (*page.runs, *rest.runs)] == ["harbor-v2", "harbor-v1"]
-    assert rest.next_page_token == ""

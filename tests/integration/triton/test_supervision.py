@@ -5,6 +5,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tritonclient.grpc.aio as triton
+from tritonclient.utils import InferenceServerException
 
 from tests.integration.triton.reference import PROMPTS, Reference
 from tests.integration.triton.served import Served, command
@@ -75,6 +77,21 @@ async def test_loading_and_unloading_need_the_admin_token(
         await admin.load("embedder")
         with pytest.raises(ModelServerError):
             await admin.load("no-such-model")
+
+
+async def test_nobody_else_touches_memory_traces_or_logs_of_the_server(served: Served) -> None:
+    """Beyond loopback these would let a neighbour read other callers' tensors, or write files."""
+    async with triton.InferenceServerClient(served.address) as stranger:
+        calls = (
+            stranger.get_system_shared_memory_status,
+            stranger.get_trace_settings,
+            stranger.get_log_settings,
+            stranger.get_model_repository_index,
+        )
+        for ask in calls:
+            with pytest.raises(InferenceServerException, match=r"restricted|token"):
+                await ask()
+        assert await stranger.is_server_live()
 
 
 async def test_a_taken_port_is_named_and_ends_the_start(served: Served, tmp_path: Path) -> None:

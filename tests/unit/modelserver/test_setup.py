@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.modelserver import adapters, weights
+from tidemill.modelserver import adapters, install, weights
 from tidemill.modelserver.errors import (
     AdapterConflict,
     AdapterNotFound,
@@ -14,7 +14,7 @@ from tidemill.modelserver.errors import (
     ModelServerUnavailable,
     from_server,
 )
-from tidemill.modelserver.packages import staged
+from tidemill.modelserver.packages import InstallFailed, staged
 from tidemill.modelserver.server import PortInUse, choose_ports
 from tidemill.modelserver.weights import WeightsFailed
 
@@ -39,6 +39,31 @@ def test_a_changed_file_is_found(model: Path) -> None:
     with pytest.raises(WeightsFailed) as caught:
         weights.verified(model)
     assert caught.value.reason == "WEIGHTS_DAMAGED"
+
+
+def test_weights_that_this_user_may_not_read_are_named(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: Path) -> str:
+        raise PermissionError(path)  # the tests may run as root, who reads everything
+
+    monkeypatch.setattr(weights, "file_hash", refused)
+    with pytest.raises(WeightsFailed, match=r"config\.json") as caught:
+        weights.verified(model)
+    assert caught.value.reason == "WEIGHTS_UNREADABLE"
+
+
+def test_a_python_that_was_moved_after_its_build_is_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    facts = {"INSTSONAME": "libpython3.x.so", "LIBDIR": "/where/it/was/built/lib"}
+    monkeypatch.setattr(install.sysconfig, "get_config_var", facts.get)
+    monkeypatch.setattr(install.sys, "base_prefix", str(tmp_path))
+    with pytest.raises(InstallFailed, match="shared"):
+        install.shared_python_folder()
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "libpython3.x.so").touch()
+    assert install.shared_python_folder() == tmp_path / "lib"
 
 
 def test_missing_weights_say_what_to_run(tmp_path: Path) -> None:

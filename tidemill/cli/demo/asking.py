@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tidemill.api.evaluator.v1 import SampleAnswer
 from tidemill.cli.demo.handbook import Question
 from tidemill.client import Answer, Client
 from tidemill.faults import Fault, Reason
@@ -30,18 +29,6 @@ class Asked:
     @property
     def refused(self) -> bool:
         return self.answer.completed.refused
-
-    def sample(self) -> SampleAnswer:
-        """The answer as the evaluator compares it."""
-        completed = self.answer.completed
-        return SampleAnswer(
-            sample_id=self.question.question_id,
-            text=completed.text,
-            refused=completed.refused,
-            cited_document_ids=[c.document_id for c in completed.citations],
-            duration_seconds=completed.duration_seconds,
-            cost_micros=completed.usage.cost_micros,
-        )
 
 
 async def ask_all(

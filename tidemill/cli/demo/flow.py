@@ -6,9 +6,9 @@ from collections import Counter
 from typing import Any
 
 from tidemill.api.evaluator.v1 import (
-    CompareAnswersRequest,
     CreateSuiteRequest,
     EvaluatorServiceStub,
+    GetEvaluationRequest,
     ReleaseRecord,
     Sample,
 )
@@ -65,7 +65,7 @@ class Flow:
     async def run(self) -> None:
         with self._stages.stage("documents", "Submit the handbook as Kafka events"):
             await self._submit()
-        with self._stages.stage("ask", "Ask over gRPC: the feedback pool and the held-out set"):
+        with self._stages.stage("ask", "Ask over gRPC: the questions that users will judge"):
             pool = await self._ask_first()
         with self._stages.stage("train", "Feedback as Kafka events; the trainer starts by itself"):
             adapter = await self._teach(pool)
@@ -73,8 +73,8 @@ class Flow:
             record = await self._gate(adapter)
         with self._stages.stage("canary", "Canary on live traffic, then promotion"):
             await self._canary(record, adapter)
-        with self._stages.stage("ask again", "Ask the held-out questions again"):
-            await self._ask_again()
+        with self._stages.stage("proof", "What the gate measured, and the first answers again"):
+            await self._show_proof()
         with self._stages.stage("bad candidate", "Train on scrambled corrections; gate it"):
             await self._bad_candidate(pool)
         with self._stages.stage("alerts", "Questions from another domain, and a spent budget"):
@@ -111,13 +111,9 @@ class Flow:
     async def _ask_first(self) -> list[Asked]:
         for question in self._handbook.pool[:SHOWN]:
             await self._show(question)
-        pool = await ask_all(
+        return await ask_all(
             self._client, self._handbook.pool, self._tick("feedback pool"), user_prefix="pool"
         )
-        self._report.before = await ask_all(
-            self._client, self._handbook.held_out, self._tick("held-out"), user_prefix="before"
-        )
-        return pool
 
     async def _show(self, question: Question) -> None:
         """Stream one answer to the screen."""
@@ -172,18 +168,13 @@ class Flow:
         self._output.note(f"  release {record.release.release_id}: {state_name(record)}")
         self._report.promoted = record
 
-    async def _ask_again(self) -> None:
-        self._report.after = await ask_all(
-            self._client, self._handbook.held_out, self._tick("held-out"), user_prefix="after"
-        )
+    async def _show_proof(self) -> None:
+        """The figures of the verdict itself: the same questions, before and after, one gate."""
+        promoted = self._report.promoted
         stub = EvaluatorServiceStub(self._client.channels.to("evaluator"))
-        request = CompareAnswersRequest(
-            suite_id=SUITE,
-            baseline=[item.sample() for item in self._report.before],
-            candidate=[item.sample() for item in self._report.after],
-        )
-        response = await self._call(stub.CompareAnswers, request)
-        self._report.metrics = list(response.metrics)
+        request = GetEvaluationRequest(evaluation_id=promoted.evaluation_id if promoted else "")
+        response = await self._call(stub.GetEvaluation, request)
+        self._report.evaluation = response.evaluation
         score = self._report.score
         self._output.note(
             f"  score {score.baseline:.3f} -> {score.candidate:.3f}, p = {score.p_value:.2g}"

@@ -6,9 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidemill.api.evaluator.v1 import ReleaseRecord
-from tidemill.api.events.v1 import AlertRaised, MetricComparison
+from tidemill.api.events.v1 import (
+    AlertRaised,
+    EvaluationCompleted,
+    MetricComparison,
+    SampleResult,
+)
 from tidemill.cli.demo.alerts import kind_name
-from tidemill.cli.demo.asking import Asked
 from tidemill.cli.demo.stages import Stages
 from tidemill.cli.demo.waiting import state_name
 from tidemill.cli.output import Output
@@ -21,9 +25,7 @@ class Report:
     seed: int
     documents: int = 0
     chunks: int = 0
-    before: list[Asked] = field(default_factory=list)
-    after: list[Asked] = field(default_factory=list)
-    metrics: list[MetricComparison] = field(default_factory=list)
+    evaluation: EvaluationCompleted = field(default_factory=EvaluationCompleted)
     promoted: ReleaseRecord | None = None
     refused: ReleaseRecord | None = None
     alerts: list[AlertRaised] = field(default_factory=list)
@@ -31,7 +33,15 @@ class Report:
 
     @property
     def score(self) -> MetricComparison:
-        return next(m for m in self.metrics if m.metric == "score")
+        return next(m for m in self.evaluation.metrics if m.metric == "score")
+
+    @property
+    def before(self) -> list[SampleResult]:
+        return [sample.baseline_result for sample in self.evaluation.samples]
+
+    @property
+    def after(self) -> list[SampleResult]:
+        return [sample.candidate_result for sample in self.evaluation.samples]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -40,18 +50,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
-def summary(asked: Sequence[Asked]) -> dict[str, float]:
-    """Latency, tokens and cost of one round of answers."""
-    completed = [item.answer.completed for item in asked]
-    seconds = [c.duration_seconds for c in completed]
-    first = [c.first_token_seconds for c in completed if c.first_token_seconds]
+def summary(results: Sequence[SampleResult]) -> dict[str, float]:
+    """Latency and cost of the held-out questions under one release."""
+    seconds = [result.duration_seconds for result in results]
     return {
         "latency_p50_seconds": round(statistics.median(seconds), 3),
         "latency_p95_seconds": round(percentile(seconds, 0.95), 3),
-        "first_token_p50_seconds": round(statistics.median(first), 3) if first else 0.0,
-        "input_tokens": sum(c.usage.input_tokens for c in completed),
-        "output_tokens": sum(c.usage.output_tokens for c in completed),
-        "cost_micros": sum(c.usage.cost_micros for c in completed),
+        "cost_micros": sum(result.cost_micros for result in results),
     }
 
 
@@ -74,7 +79,7 @@ def document(report: Report, stages: Stages) -> dict[str, Any]:
                     "before": round(m.baseline, 4),
                     "after": round(m.candidate, 4),
                 }
-                for m in report.metrics
+                for m in report.evaluation.metrics
             ],
         },
         "latency": {"before": summary(report.before), "after": summary(report.after)},
@@ -95,7 +100,7 @@ def show(report: Report, stages: Stages, output: Output) -> None:
     """The tables."""
     before, after = summary(report.before), summary(report.after)
     rows: list[tuple[str, object, object]] = [
-        (m.metric, f"{m.baseline:.3f}", f"{m.candidate:.3f}") for m in report.metrics
+        (m.metric, f"{m.baseline:.3f}", f"{m.candidate:.3f}") for m in report.evaluation.metrics
     ]
     rows += [(name, before[name], after[name]) for name in before]
     output.line("")
