@@ -120,5 +120,6 @@ def show(report: Report, stages: Stages, output: Output) -> None:
     output.line("")
     output.table(("stage", "seconds"), [(n, f"{s:.1f}") for n, s in stages.seconds])
     output.line(f"total {stages.total:.0f} s")
-    output.line("")
-    output.table(("process", "memory MiB"), sorted(report.memory.items()))
+    if report.memory:
+        output.line("")
+        output.table(("process", "memory MiB"), sorted(report.memory.items()))
