@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import structlog
 from fsspec.core import url_to_fs
 
 from tidemill.faults import Fault, Reason
 
+log = structlog.get_logger()
+
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
 TRANSFER_SECONDS = 300.0
+OBJECT_STORES = frozenset({"s3", "gs", "gcs", "abfs", "az"})
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
@@ -39,7 +43,7 @@ class ArtifactStore:
     """
 
     def __init__(self, url: str) -> None:
-        self._files, self._root = url_to_fs(url)
+        self._files, self._root = url_to_fs(url, **options_of(url))
         self._base = self._files.unstrip_protocol(self._root).rstrip("/")
 
     async def put_folder(
@@ -74,13 +78,18 @@ class ArtifactStore:
                 raise Fault(Reason.FAILED_PRECONDITION, problem="NAME_TAKEN", artifact=name)
             return artifact
         for file in json.loads(manifest):
-            self._files.makedirs(str(PurePosixPath(target, file).parent), exist_ok=True)
+            self._make_folder(str(PurePosixPath(target, file).parent))
             self._files.put_file(str(folder / file), f"{target}/{file}")
         # The manifest makes the folder exist: a put that was killed before it is simply redone.
-        self._files.makedirs(target, exist_ok=True)
+        self._make_folder(target)
         self._files.pipe_file(f"{target}/{MANIFEST}.part", manifest)
         self._files.mv(f"{target}/{MANIFEST}.part", f"{target}/{MANIFEST}")
         return artifact
+
+    def _make_folder(self, path: str) -> None:
+        """An object store has none, and asking for one there would make a missing bucket."""
+        if not OBJECT_STORES.intersection(protocols_of(self._files)):
+            self._files.makedirs(path, exist_ok=True)
 
     def _fetch(self, source: str, hash: str, into: Path) -> Path:
         if into.is_dir() and verifies(into, hash):
@@ -112,6 +121,24 @@ class ArtifactStore:
         if not uri.startswith(f"{self._base}/"):
             raise Fault(Reason.FAILED_PRECONDITION, problem="OTHER_STORE")
         return f"{self._root}/{checked(uri.removeprefix(f'{self._base}/'))}"
+
+
+def protocols_of(files: Any) -> tuple[str, ...]:
+    """Names that a library's file system goes by."""
+    return (files.protocol,) if isinstance(files.protocol, str) else tuple(files.protocol)
+
+
+def options_of(url: str) -> dict[str, Any]:
+    """A connection of our own, no memory of what another process may have changed, and bounds
+    on each request where the library has none of its own."""
+    options: dict[str, Any] = {"skip_instance_cache": True, "use_listings_cache": False}
+    if url.startswith("s3://"):
+        options["config_kwargs"] = {
+            "connect_timeout": 5,
+            "read_timeout": 20,
+            "retries": {"max_attempts": 3, "mode": "standard"},
+        }
+    return options
 
 
 def manifest_of(folder: Path) -> bytes:
@@ -156,12 +183,20 @@ def require(unchanged: bool) -> None:
 
 @contextmanager
 def store_faults() -> Iterator[None]:
-    """Turns the file system's errors into faults."""
+    """Turns the errors of whatever library reaches the store into faults.
+
+    They have no root in common: an object store's own are no OSError.
+    """
     try:
         yield
+    except Fault:
+        raise
     except FileNotFoundError as error:
         raise Fault(Reason.NOT_FOUND, resource="artifact") from error
     except OSError as error:  # TimeoutError is one too
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         reason = Reason.STORAGE_FULL if full else Reason.DEPENDENCY_UNAVAILABLE
         raise Fault(reason, dependency="artifacts") from error
+    except Exception as error:
+        log.warning("artifact_store_failed", error=type(error).__name__)
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="artifacts") from error

@@ -1,17 +1,27 @@
 """The artifact store keeps folders immutable and hands out nothing that was changed."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
+from fsspec.core import url_to_fs
 
-from tidemill.artifacts import Artifact, ArtifactStore, manifest_of, store_faults
+from tidemill.artifacts import Artifact, ArtifactStore, file_sha256, manifest_of, store_faults
 from tidemill.faults import Fault, Reason
 
+LARGE = 60 * 1024 * 1024
 
-@pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    return ArtifactStore(str(tmp_path / "store"))
+
+def write(url: str, path: str, content: str) -> None:
+    """Behind the store's back."""
+    files, root = url_to_fs(url)
+    files.pipe_file(f"{root}/{path}", content.encode())
+
+
+def delete(url: str, path: str) -> None:
+    files, root = url_to_fs(url)
+    files.rm_file(f"{root}/{path}")
 
 
 def folder(path: Path, **files: str) -> Path:
@@ -34,9 +44,9 @@ async def test_a_stored_folder_comes_back_whole(store: ArtifactStore, tmp_path: 
     assert manifest_of(fetched) == manifest_of(tmp_path / "source")
 
 
-async def test_the_hash_follows_the_content_alone(tmp_path: Path) -> None:
-    one = await put(ArtifactStore(str(tmp_path / "a")), tmp_path)
-    two = await put(ArtifactStore(str(tmp_path / "b")), tmp_path)
+async def test_the_hash_follows_the_content_alone(url: str, tmp_path: Path) -> None:
+    one = await put(ArtifactStore(f"{url}/a"), tmp_path)
+    two = await put(ArtifactStore(f"{url}/b"), tmp_path)
     assert one.hash == two.hash
     assert one.uri != two.uri
 
@@ -56,11 +66,12 @@ async def test_a_taken_name_is_never_overwritten(store: ArtifactStore, tmp_path:
     assert await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "into")
 
 
-async def test_a_put_that_was_cut_short_is_redone(store: ArtifactStore, tmp_path: Path) -> None:
+async def test_a_put_that_was_cut_short_is_redone(
+    store: ArtifactStore, url: str, tmp_path: Path
+) -> None:
     artifact = await put(store, tmp_path)
-    stored = tmp_path / "store" / "harbor" / "harbor-v1"
-    (stored / "manifest.json").unlink()
-    (stored / "weights").write_text("half")
+    delete(url, "harbor/harbor-v1/manifest.json")
+    write(url, "harbor/harbor-v1/weights", "half")
     with pytest.raises(Fault) as caught:
         await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "into")
     assert caught.value.reason is Reason.NOT_FOUND
@@ -70,10 +81,10 @@ async def test_a_put_that_was_cut_short_is_redone(store: ArtifactStore, tmp_path
 
 @pytest.mark.parametrize("file", ["weights", "manifest.json"])
 async def test_changed_content_is_refused_and_nothing_is_left(
-    store: ArtifactStore, tmp_path: Path, file: str
+    store: ArtifactStore, url: str, tmp_path: Path, file: str
 ) -> None:
     artifact = await put(store, tmp_path)
-    (tmp_path / "store" / "harbor" / "harbor-v1" / file).write_text("{}")
+    write(url, f"harbor/harbor-v1/{file}", "{}")
     with pytest.raises(Fault) as caught:
         await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "x" / "into")
     assert caught.value.metadata["problem"] == "CONTENT_CHANGED"
@@ -110,11 +121,32 @@ async def test_an_empty_folder_is_refused(store: ArtifactStore, tmp_path: Path) 
     assert caught.value.metadata["problem"] == "FOLDER_EMPTY"
 
 
-async def test_other_stores_work_through_their_url(tmp_path: Path) -> None:
-    store = ArtifactStore("memory://bucket/prefix")
-    artifact = await put(store, tmp_path)
-    await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "into")
-    assert (tmp_path / "into" / "weights").read_text() == "abc"
+async def test_what_another_process_stored_is_seen_at_once(
+    store: ArtifactStore, url: str, tmp_path: Path
+) -> None:
+    """A listing that was kept from before must not hide it."""
+    into = tmp_path / "into"
+    missing = Artifact((await put(store, tmp_path)).uri.replace("-v1", "-v2"), "0" * 64)
+    with pytest.raises(Fault) as caught:
+        await store.fetch_folder(missing.uri, missing.hash, into)
+    assert caught.value.reason is Reason.NOT_FOUND
+    source = folder(tmp_path / "second", weights="two")
+    stored = await ArtifactStore(url).put_folder(source, "harbor/harbor-v2")
+    assert stored.uri == missing.uri
+    await store.fetch_folder(stored.uri, stored.hash, into)
+    assert (into / "weights").read_text() == "two"
+
+
+async def test_a_file_of_some_size_comes_back_byte_for_byte(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    """Larger than one part of an upload in parts."""
+    source = tmp_path / "large"
+    source.mkdir()
+    (source / "weights").write_bytes(os.urandom(LARGE))
+    artifact = await store.put_folder(source, "harbor/large")
+    fetched = await store.fetch_folder(artifact.uri, artifact.hash, tmp_path / "into")
+    assert file_sha256(fetched / "weights") == file_sha256(source / "weights")
 
 
 def test_a_full_disk_is_told_apart_from_a_store_that_is_away() -> None:
