@@ -1,4 +1,7 @@
-"""Milvus, as a file of milvus-lite or as a server; every call in a thread, with a deadline."""
+"""Milvus, as a file of milvus-lite or as a server; every call in a thread, with a deadline.
+
+Searches of a file are answered from a copy in memory (near_index.py), searches of a server by it.
+"""
 
 import asyncio
 import logging
@@ -12,6 +15,7 @@ from typing import Any, TypeVar
 
 from pymilvus import DataType, MilvusClient, MilvusException
 
+from services.retriever.adapters.near_index import NearIndex
 from services.retriever.domain.vectors import Vector
 from tidemill.faults import Fault, Reason
 
@@ -58,6 +62,7 @@ class VectorStore:
         self._timeout = timeout
         self._client: MilvusClient | None = None
         self._closed = False
+        self._near: dict[str, NearIndex] = {}
         # milvus-lite is safe for one caller at a time.
         threads = 1 if self._is_file else SERVER_THREADS
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="milvus")
@@ -85,18 +90,40 @@ class VectorStore:
 
     async def create_collection(self, name: str, dimensions: int) -> None:
         """Nothing when it is there."""
-        await self._call(name, lambda client: _create(client, name, dimensions, self._timeout))
+        create = partial(_create, name=name, dimensions=dimensions, timeout=self._timeout)
+        if await self._call(name, create) and self._is_file:
+            self._near.setdefault(name, NearIndex(dimensions))
+
+    @property
+    def keeps_copies(self) -> bool:
+        """Whether searches are answered from memory: then what the store held before this process
+        began must be copied with begin_copy and copy."""
+        return self._is_file
+
+    async def begin_copy(self, name: str, dimensions: int) -> None:
+        """From now on what is written here is in the copy too."""
+        self._near[name] = NearIndex(dimensions)
+
+    async def copy(self, name: str, entities: Sequence[Entity]) -> None:
+        """Add what the store held before."""
+        await self._in_thread(partial(_remember, self._near[name], entities))
 
     async def upsert(self, name: str, entities: Sequence[Entity]) -> None:
         """In calls of bounded size, so that searches get their turn in between."""
         for start in range(0, len(entities), ROWS_A_CALL):
-            part = [asdict(entity) for entity in entities[start : start + ROWS_A_CALL]]
-            await self._call(name, partial(_upsert, name=name, rows=part, timeout=self._timeout))
+            part = entities[start : start + ROWS_A_CALL]
+            rows = [asdict(entity) for entity in part]
+            await self._call(name, partial(_upsert, name=name, rows=rows, timeout=self._timeout))
+            if name in self._near:
+                await self._in_thread(partial(_remember, self._near[name], part))
 
     async def search(
         self, name: str, vectors: Sequence[Vector], limit: int, hidden: Sequence[int] = ()
     ) -> list[list[Found]]:
         """Nearest first, for each vector. hidden: version keys to leave out."""
+        if name in self._near:
+            near = partial(self._near[name].search, vectors, limit, hidden)
+            return [[Found(*hit) for hit in hits] for hits in await self._in_thread(near)]
         answer = await self._call(
             name,
             lambda client: client.search(
@@ -121,6 +148,8 @@ class VectorStore:
                 name, filter=f"version_key in {_listed(keys)}", timeout=self._timeout
             ),
         )
+        if name in self._near:
+            await self._in_thread(partial(_forget, self._near[name], keys))
 
     async def contents(self, name: str) -> dict[str, int]:
         """Chunk id to version key, of the whole collection."""
@@ -134,10 +163,14 @@ class VectorStore:
         self, name: str, work: Callable[[MilvusClient], R], *, seconds: float = 0.0
     ) -> R:
         """seconds: for work of many calls; twice the time of one call as a rule."""
+        return await self._in_thread(partial(self._run, name, work), seconds=seconds)
+
+    async def _in_thread(self, work: Callable[[], R], *, seconds: float = 0.0) -> R:
+        """One at a time for a file, its copy included."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(seconds or 2 * self._timeout):
-                return await loop.run_in_executor(self._threads, self._run, name, work)
+                return await loop.run_in_executor(self._threads, work)
         except TimeoutError as error:
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="milvus") from error
 
@@ -177,9 +210,10 @@ class VectorStore:
             server_manager_instance.release_server(self._address)
 
 
-def _create(client: MilvusClient, name: str, dimensions: int, timeout: float) -> None:
+def _create(client: MilvusClient, *, name: str, dimensions: int, timeout: float) -> bool:
+    """Whether it was not there."""
     if client.has_collection(name, timeout=timeout):
-        return
+        return False
     schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
     schema.add_field("chunk_id", DataType.VARCHAR, max_length=64, is_primary=True)
     schema.add_field("version_key", DataType.INT64)
@@ -194,6 +228,19 @@ def _create(client: MilvusClient, name: str, dimensions: int, timeout: float) ->
         # Another replica may have been quicker.
         if not client.has_collection(name, timeout=timeout):
             raise
+        return False
+    return True
+
+
+def _remember(near: NearIndex, entities: Sequence[Entity]) -> None:
+    for entity in entities:
+        near.upsert(entity.chunk_id, entity.version_key, entity.vector)
+    near.settle()
+
+
+def _forget(near: NearIndex, keys: Sequence[int]) -> None:
+    near.delete_versions(keys)
+    near.settle()
 
 
 def _upsert(client: MilvusClient, *, name: str, rows: list[dict[str, Any]], timeout: float) -> None:

@@ -1,5 +1,6 @@
 """Keeps the vector store equal to the rows: repairs it at start, sweeps it while running."""
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import structlog
@@ -43,6 +44,8 @@ class Upkeep:
         """After it, every chunk of the rows is in the vector store and nothing else is."""
         for index in await self._indexes():
             await self._store.create_collection(index.collection, index.dimensions)
+            if self._store.keeps_copies:
+                await self._store.begin_copy(index.collection, index.dimensions)
             # Contents first: what is staged after this look is then known to the rows.
             contents = await self._store.contents(index.collection)
             async with self._bus.database.session() as session:
@@ -52,6 +55,8 @@ class Upkeep:
             unknown = sorted({key for key in contents.values() if key not in known})
             await self._restore(index, missing)
             await self._remove(index, unknown)
+            if self._store.keeps_copies:
+                await self._copy(index, list(wanted))
             if missing or unknown:
                 log.warning("index_repaired", restored=len(missing), removed=len(unknown))
         self.reconciled = True
@@ -80,13 +85,21 @@ class Upkeep:
             return await queries.list_indexes(session)
 
     async def _restore(self, index: IndexRow, chunk_ids: list[str]) -> None:
+        async for entities in self._entities(index, chunk_ids):
+            await self._store.upsert(index.collection, entities)
+
+    async def _copy(self, index: IndexRow, chunk_ids: list[str]) -> None:
+        async for entities in self._entities(index, chunk_ids):
+            await self._store.copy(index.collection, entities)
+
+    async def _entities(self, index: IndexRow, chunk_ids: list[str]) -> AsyncIterator[list[Entity]]:
+        """What the rows hold of these chunks, a page at a time."""
         for start in range(0, len(chunk_ids), queries.PARAMETERS):
             part = chunk_ids[start : start + queries.PARAMETERS]
             async with self._bus.database.session() as session:
                 rows = await queries.vectors_of(session, index.tenant_id, part)
             decoded = [(c, k, vectors.decode(v, index.dimensions)) for c, k, v in rows]
-            entities = [Entity(c, k, vector) for c, k, vector in decoded if vector is not None]
-            await self._store.upsert(index.collection, entities)
+            yield [Entity(c, k, vector) for c, k, vector in decoded if vector is not None]
 
     async def _remove(self, index: IndexRow, keys: list[int]) -> None:
         for start in range(0, len(keys), queries.PARAMETERS):

@@ -1,6 +1,8 @@
 """Searches stay within the tenant, the model and the bounds."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from services.retriever.adapters.batching import SearchBatcher
 from services.retriever.domain.manifest import manifest_hash
 from services.retriever.domain.naming import collection_name
+from services.retriever.domain.vectors import Vector
 from services.retriever.handlers.searching import describe_index, search
 from tests.unit.retriever.world import MODEL, World, embedded, retired, vector_of
 from tidemill.api.common.v1 import EmbeddingModel
@@ -89,26 +92,33 @@ async def test_many_dead_versions_do_not_crowd_out_the_living(world: World) -> N
     }
 
 
+@pytest.fixture
+def calls(world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Queries of each call of the vector store, which takes as long as a distant one."""
+    sizes: list[int] = []
+    original = world.vectors.search
+
+    async def distant(name: str, queries: Sequence[Vector], *arguments: Any) -> Any:
+        sizes.append(len(queries))
+        await asyncio.sleep(0.1)
+        return await original(name, queries, *arguments)
+
+    monkeypatch.setattr(world.vectors, "search", distant)
+    return sizes
+
+
 async def test_concurrent_searches_share_calls_and_get_their_own_answers(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, calls: list[int]
 ) -> None:
     texts = [f"text {i}" for i in range(40)]
     await world.deliver(embedded("acme", "d", 1, texts))
-    calls = 0
-    original = world.vectors.search
-
-    async def counted(*arguments: object, **options: object) -> object:
-        nonlocal calls
-        calls += 1
-        return await original(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(world.vectors, "search", counted)
     answers = await asyncio.gather(*(world.search("acme", text, top_k=1) for text in texts))
     assert [answer[0].chunk.text for answer in answers] == texts
-    assert calls < len(texts) / 2
+    assert sum(calls) == len(texts)
+    assert len(calls) < len(texts) / 2
 
 
-async def test_refuses_more_searches_than_may_wait(world: World) -> None:
+async def test_refuses_more_searches_than_may_wait(world: World, calls: list[int]) -> None:
     await world.deliver(embedded("acme", "d", 1, ["text"]))
     world.searching = type(world.searching)(
         world.database, SearchBatcher(world.vectors, 2), world.vectors, world.upkeep
@@ -119,6 +129,7 @@ async def test_refuses_more_searches_than_may_wait(world: World) -> None:
     refused = [outcome for outcome in outcomes if isinstance(outcome, Fault)]
     assert {fault.reason for fault in refused} == {Reason.OVERLOADED}
     assert 0 < len(refused) < 12
+    assert sum(calls) == 12 - len(refused)
 
 
 async def test_a_cancelled_search_does_not_harm_those_that_share_its_call(world: World) -> None:
