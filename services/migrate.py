@@ -1,6 +1,6 @@
 """Bring the tables of services up to date, or back: python -m services.migrate [NAME ...].
 
-Run it before the new code starts. The old code runs on the new tables too (docs/operations.md), so
+Run it before the new code starts. The old code runs on the new tables too (docs/rows.md), so
 services may be restarted in any order. Running it again changes nothing.
 """
 

@@ -33,7 +33,7 @@ OFFSETS = (*range(4), *range(10, 17), *range(30, 37))
 ONE_WORKER = {
     "tests/integration/documents/": "model server",
     "tests/integration/inference/": "model server",
-    "tests/integration/triton/": "model server",
+    "tests/conformance/modelserver/": "model server",
     "tests/conformance/rows/": "database server",
 }
 

@@ -23,6 +23,8 @@ from tidemill.clock import Stopwatch
 from tidemill.runtime import Runtime
 
 SWEEP_SECONDS = 60.0
+TRAINING_TURN = "training"
+"""Held by whoever trains, service or job: one run at a time."""
 
 
 @asynccontextmanager
@@ -35,15 +37,12 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     add_TrainerServiceServicer_to_server(servicer, runtime.server.grpc)
     runtime.bus.subscribe(topics.ANSWERS_GENERATED, partial(on_answer_generated, meter=meter))
     runtime.bus.subscribe(topics.FEEDBACK_RECORDED, partial(on_feedback_recorded, meter=meter))
-    schedule = TrainingSchedule(
-        place=place_of(runtime),
-        rules=rules,
-        bounds=Bounds(settings.run_seconds, settings.stall_seconds),
-        home=runtime.settings.home,
-        niceness=settings.niceness,
-    )
+    schedule = schedule_of(settings, runtime)
     wait, turn = timedelta(hours=settings.wait_hours), database.turn("schedule")
-    runtime.tasks.every("train", settings.poll_seconds, schedule.turn, turn)
+    runtime.tasks.every("plan", settings.poll_seconds, schedule.plan, turn)
+    if settings.trains:
+        training = database.turn(TRAINING_TURN)
+        runtime.tasks.every("train", settings.poll_seconds, schedule.train, training)
     give_up = partial(give_up_waiting, database, runtime.clock, wait, meter)
     runtime.tasks.every("give_up_waiting", SWEEP_SECONDS, give_up, turn)
     try:
@@ -51,6 +50,16 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     finally:
         await runtime.tasks.close()
         await schedule.close()
+
+
+def schedule_of(settings: TrainerSettings, runtime: Runtime) -> TrainingSchedule:
+    return TrainingSchedule(
+        place=place_of(runtime),
+        rules=rules_of(settings, runtime),
+        bounds=Bounds(settings.run_seconds, settings.stall_seconds),
+        home=runtime.settings.home,
+        niceness=settings.niceness,
+    )
 
 
 def place_of(runtime: Runtime) -> Place:

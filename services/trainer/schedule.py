@@ -1,4 +1,4 @@
-"""Timers: one training process at a time, looked after once a second."""
+"""Timers: runs are planned, and one training process at a time is looked after."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from pathlib import Path
 from services.trainer.adapters import process, runs_store
 from services.trainer.adapters.process import Bounds, Training
 from services.trainer.adapters.run_folder import PLAN, Failure, Result
+from services.trainer.adapters.store import RunRow
 from services.trainer.handlers import runs
 from services.trainer.handlers.runs import Place, Rules
 from tidemill.faults import Fault, Reason
@@ -18,7 +19,7 @@ FOLDER_GONE = Failure("RUN_FOLDER_GONE", final=True)
 
 @dataclass
 class TrainingSchedule:
-    """Each turn either looks after the process in hand, resumes a run, or plans a new one."""
+    """`plan` and `train` may be the work of two processes that share the folder of runs."""
 
     place: Place
     rules: Rules
@@ -28,11 +29,25 @@ class TrainingSchedule:
     training: Training | None = field(default=None)
     too_few: dict[str, int] = field(default_factory=dict)
 
-    async def turn(self) -> None:
+    async def plan(self) -> None:
+        """A new run, once the feedback of a tenant is worth one and no other is under way."""
+        if await self._unfinished() is not None:
+            return
+        due = await runs.due_tenant(self.place, self.rules, self.too_few)
+        if due is not None:
+            base = await asyncio.to_thread(base_model, self.home)
+            await runs.plan_run(self.place, self.rules, *due, base)
+
+    async def train(self) -> bool:
+        """Look after the process in hand, or start that of the oldest unfinished run. Whether there
+        is anything to do."""
         if self.training is not None:
             await self._look_after(self.training)
-        elif not await self._resume():
-            await self._plan()
+            return True
+        row = await self._unfinished()
+        if row is not None:
+            await self._start(row)
+        return row is not None
 
     async def close(self) -> None:
         """Stop the process; the run goes on from its checkpoint at the next start."""
@@ -55,24 +70,16 @@ class TrainingSchedule:
         else:
             await runs.fail(self.place, self.rules, training.run_id, outcome)
 
-    async def _resume(self) -> bool:
-        """Start the process of the oldest run that is not finished; False when there is none."""
+    async def _unfinished(self) -> RunRow | None:
         async with self.place.database.session() as session:
-            row = await runs_store.oldest_running(session)
-        if row is None:
-            return False
+            return await runs_store.oldest_running(session)
+
+    async def _start(self, row: RunRow) -> None:
         folder = self.place.run(row.run_id)
         if not (folder / PLAN).exists():
             await runs.fail(self.place, self.rules, row.run_id, FOLDER_GONE)
         elif runs.may_retry(self.place, self.rules, row):
             self.training = await process.start(row.run_id, folder, self.place.clock, self.niceness)
-        return True
-
-    async def _plan(self) -> None:
-        due = await runs.due_tenant(self.place, self.rules, self.too_few)
-        if due is not None:
-            base = await asyncio.to_thread(base_model, self.home)
-            await runs.plan_run(self.place, self.rules, *due, base)
 
 
 def base_model(home: Path) -> Weights:

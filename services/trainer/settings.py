@@ -32,6 +32,8 @@ class TrainerSettings(BaseSettings):
     stall_seconds: float = Field(default=300.0, gt=0)
     """Longest time without a finished step."""
     poll_seconds: float = Field(default=1.0, gt=0, lt=30)
+    trains: bool = True
+    """False leaves training to jobs (python -m services.train): the service collects and plans."""
     niceness: int = Field(default=10, ge=0, le=19)
     """By how much training gives way to serving on the same processors."""
     threads: int = Field(default=0, ge=0)

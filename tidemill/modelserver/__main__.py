@@ -25,6 +25,8 @@ def main() -> int:
     found = install.locate(arguments.home)
     if not found.binary.exists():
         return _refuse("NOT_INSTALLED", "run python -m tidemill.modelserver.install first")
+    if arguments.prepare:
+        return _prepare(arguments.home.resolve(), found)
     lock = _lock(arguments.home)
     if lock is None:
         return _refuse("ALREADY_RUNNING", f"another model server uses {arguments.home}")
@@ -46,6 +48,15 @@ def main() -> int:
         os.close(lock)
 
 
+def _prepare(home: Path, found: install.Installation) -> int:
+    """For a Triton that is not ours, such as NVIDIA's on GPUs: the repository and nothing else."""
+    try:
+        _say(f"repository {layout.lay_out(home, found).repository}")
+    except WeightsFailed as error:
+        return _refuse(error.reason, str(error))
+    return OK
+
+
 async def _serve(supervisor: Supervisor) -> int:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -64,6 +75,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--grpc-port", type=int, default=8001, help="0 takes a free one")
     parser.add_argument("--http-port", type=int, default=0)
     parser.add_argument("--metrics-port", type=int, default=0)
+    parser.add_argument(
+        "--prepare", action="store_true", help="write the model repository, start nothing"
+    )
     return parser.parse_args()
 
 

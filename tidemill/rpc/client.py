@@ -14,7 +14,9 @@ Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
 
 MAX_BYTES = 24 * 1024 * 1024
-OPTIONS: tuple[tuple[str, int], ...] = (
+OPTIONS: tuple[tuple[str, int | str], ...] = (
+    # Over all addresses that a name stands for: by default one of them gets every call.
+    ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_receive_message_length", MAX_BYTES),
     ("grpc.max_send_message_length", MAX_BYTES),
     ("grpc.keepalive_time_ms", 30_000),

@@ -112,17 +112,13 @@ def eager(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
         monkeypatch.setenv(f"TIDEMILL_TRAINER_{name}", value)
 
 
-@pytest.fixture
-async def stage(
-    eager: None,
-    tmp_path: Path,
-    broker: Any,
-    mesh_settings: Callable[..., MeshSettings],
+@asynccontextmanager
+async def on_stage(
+    settings: MeshSettings,
     run_service: Callable[..., AbstractAsyncContextManager[Runtime]],
     mint: Callable[..., str],
 ) -> AsyncIterator[Stage]:
-    """A broker, and a producer that also listens for adapters; a test starts the trainer."""
-    settings = mesh_settings(tmp_path, kafka=broker.bootstrap)
+    """A producer that also listens for adapters; a test starts the trainer."""
     adapters: list[events.AdapterTrained] = []
 
     @asynccontextmanager
@@ -138,3 +134,17 @@ async def stage(
         channels = Channels(settings)
         stack.push_async_callback(channels.close)
         yield Stage(settings, producer, channels, run_service, mint, adapters)
+
+
+@pytest.fixture
+async def stage(
+    eager: None,
+    tmp_path: Path,
+    broker: Any,
+    mesh_settings: Callable[..., MeshSettings],
+    run_service: Callable[..., AbstractAsyncContextManager[Runtime]],
+    mint: Callable[..., str],
+) -> AsyncIterator[Stage]:
+    settings = mesh_settings(tmp_path, kafka=broker.bootstrap)
+    async with on_stage(settings, run_service, mint) as one:
+        yield one

@@ -8,9 +8,9 @@ import pytest
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.integration.triton.reference import PROMPTS, Reference
-from tests.integration.triton.served import Served, command
-from tests.integration.triton.test_generation import LONG, complete, text
+from tests.conformance.modelserver.reference import PROMPTS, Reference
+from tests.conformance.modelserver.served import Served, command
+from tests.conformance.modelserver.test_generation import LONG, complete, text
 from tidemill.modelserver.client import ModelServer, Sampling
 from tidemill.modelserver.errors import InvalidRequest, ModelServerError, ModelStalled
 from tidemill.modelserver.layout import admin_token

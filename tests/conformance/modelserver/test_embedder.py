@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tritonclient.grpc.aio as triton
 
-from tests.integration.triton.reference import sentence_vectors
-from tests.integration.triton.served import Served
+from tests.conformance.modelserver.reference import sentence_vectors
+from tests.conformance.modelserver.served import Served
 from tidemill.modelserver import weights
 from tidemill.modelserver.client import ModelServer
 from tidemill.modelserver.errors import InvalidRequest

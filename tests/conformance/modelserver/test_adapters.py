@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.triton.reference import PROMPTS, Reference
-from tests.integration.triton.served import Served
-from tests.integration.triton.test_generation import complete, text
+from tests.conformance.modelserver.reference import PROMPTS, Reference
+from tests.conformance.modelserver.served import Served
+from tests.conformance.modelserver.test_generation import complete, text
 from tidemill.modelserver.client import ModelServer
 from tidemill.modelserver.errors import AdapterConflict, AdapterNotFound
 
