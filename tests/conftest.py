@@ -100,9 +100,10 @@ class BrokerProcess:
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting of the person who runs the tests reaches them."""
+    """No setting of the person who runs the tests reaches them, but for what to test."""
     for name in [n for n in os.environ if n.startswith(("TIDEMILL_", "OTEL_"))]:
-        monkeypatch.delenv(name)
+        if not name.startswith("TIDEMILL_TEST_"):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture
