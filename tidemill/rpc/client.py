@@ -15,8 +15,6 @@ A = TypeVar("A", bound=Message)
 
 MAX_BYTES = 24 * 1024 * 1024
 OPTIONS: tuple[tuple[str, int | str], ...] = (
-    # Over all addresses that a name stands for: by default one of them gets every call.
-    ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_receive_message_length", MAX_BYTES),
     ("grpc.max_send_message_length", MAX_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
@@ -30,6 +28,9 @@ OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
+# Over all pods that a name stands for: by default one of them gets every call. Only for names:
+# at a single address a call after a restart would fail instead of waiting for the connection.
+SPREAD = ("grpc.lb_policy_name", "round_robin")
 
 
 class Channels:
@@ -46,10 +47,11 @@ class Channels:
 
     def _connect(self, address: str) -> grpc.aio.Channel:
         authority = self._settings.tls_authority
+        options = [*OPTIONS, SPREAD] if address.startswith("dns:") else OPTIONS
         if authority is None:
-            return grpc.aio.insecure_channel(address, options=OPTIONS)
+            return grpc.aio.insecure_channel(address, options=options)
         credentials = grpc.ssl_channel_credentials(authority.read_bytes())
-        return grpc.aio.secure_channel(address, credentials, options=OPTIONS)
+        return grpc.aio.secure_channel(address, credentials, options=options)
 
     async def close(self) -> None:
         for channel in self._open.values():
