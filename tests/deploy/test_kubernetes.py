@@ -23,17 +23,20 @@ VERSION = "1.36"
 EACH = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
-@cache
-def built(overlay: str) -> str:
-    command = [kubectl(), "kustomize", str(K8S / "overlays" / overlay)]
+def build(overlay: Path) -> list[dict[str, Any]]:
+    command = [kubectl(), "kustomize", str(overlay)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return [each for each in yaml.safe_load_all(done.stdout) if each]
+
+
+@cache
+def built(overlay: str) -> list[dict[str, Any]]:
+    return build(K8S / "overlays" / overlay)
 
 
 def documents(overlay: str, *kinds: str) -> list[dict[str, Any]]:
-    found = [each for each in yaml.safe_load_all(built(overlay)) if each]
-    return [each for each in found if not kinds or each["kind"] in kinds]
+    return [each for each in built(overlay) if not kinds or each["kind"] in kinds]
 
 
 def pods(overlay: str) -> dict[str, dict[str, Any]]:
@@ -64,12 +67,9 @@ def test_a_misspelt_field_is_found(tmp_path: Path) -> None:
     path = tmp_path / "k8s" / "base" / "monitor.yaml"
     path.write_text(path.read_text().replace("readinessProbe:", "readynessProbe:"))
     wrong = tmp_path / "wrong.yaml"
-    built_wrong = subprocess.run(
-        [kubectl(), "kustomize", str(tmp_path / "k8s" / "overlays" / "cpu")],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    each = [d for d in yaml.safe_load_all(built_wrong.stdout) if d["kind"] == "Deployment"]
-    monitor = next(d for d in each if d["metadata"]["name"] == "monitor")
+    each = build(tmp_path / "k8s" / "overlays" / "cpu")
+    deployments = [d for d in each if d["kind"] == "Deployment"]
+    monitor = next(d for d in deployments if d["metadata"]["name"] == "monitor")
     wrong.write_text(yaml.safe_dump(monitor))
     command = [BIN / "kubernetes-validate", "--strict", "-k", VERSION, wrong]
     assert subprocess.run(command, capture_output=True, timeout=60).returncode != 0
@@ -167,6 +167,13 @@ def test_everything_is_denied_before_anything_is_allowed() -> None:
             assert rule.get("ports"), name
 
 
+def test_whoever_keeps_artifacts_may_reach_their_store() -> None:
+    policies = {d["metadata"]["name"]: d["spec"] for d in documents("cpu", "NetworkPolicy")}
+    (names,) = policies["artifacts"]["podSelector"]["matchExpressions"]
+    jobs = {d["metadata"]["name"] for d in documents("cpu", "ScaledJob")}
+    assert set(names["values"]) == {"inference", "trainer"} | jobs
+
+
 def test_no_budget_forbids_a_drain() -> None:
     for budget in documents("cpu", "PodDisruptionBudget"):
         assert budget["spec"]["maxUnavailable"] == 1
@@ -175,6 +182,16 @@ def test_no_budget_forbids_a_drain() -> None:
 def test_no_secret_is_in_the_repository() -> None:
     assert documents("cpu", "Secret") == []
     assert documents("gpu", "Secret") == []
+
+
+def test_monitoring_is_added_to_an_overlay(tmp_path: Path) -> None:
+    shutil.copytree(K8S, tmp_path / "k8s")
+    overlay = tmp_path / "k8s" / "overlays" / "cpu"
+    with (overlay / "kustomization.yaml").open("a") as file:
+        file.write("components: [../../components/monitoring]\n")
+    kinds = [d["kind"] for d in build(overlay)]
+    assert kinds.count("ServiceMonitor") == 2
+    assert kinds.count("PrometheusRule") == 1
 
 
 def test_the_operators_rules_are_those_of_prometheus() -> None:
