@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +33,9 @@ ADMIN_HEADER = "triton-grpc-protocol-admin-token"
 # Triton 2.51 can crash when a unary deadline expires while it answers: the server-side timeout
 # decides, and the gRPC deadline is only there for a server that is gone.
 DEADLINE_MARGIN_S = 10.0
+END_TIMEOUT_S = 1.0
+UNTOLD = "INTERNAL"
+"""Status of an error that came without one; most of vLLM's have this one."""
 # As between services: a server that is gone without a word is noticed within seconds, not minutes.
 CHANNEL = (
     ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_SIZE),
@@ -139,15 +142,19 @@ class ModelServer:
             "request_id": request_id,
             "enable_empty_final_response": True,
         }
-        # Without this header errors come without their status.
-        metadata = {**headers, "triton_grpc_error": "true"}
-        stream = self._client.stream_infer(_once(request), headers=metadata)
+        # Errors come as messages of the stream, without their status. With the header that asks for
+        # it, Triton 2.51 dies of them (docs/decisions/0004).
+        stream = self._client.stream_infer(_once(request), headers=dict(headers))
         deadline, wait, ended = time.monotonic() + timeout, first_token_timeout, False
         try:
             while not ended:
                 left = min(wait, deadline - time.monotonic())
-                result = await _next(stream, left)
-                ended = _is_final(result)
+                result, error = await _next(stream, left)
+                ended = error is not None or _is_final(result)
+                if ended:
+                    await _end(stream)
+                if error is not None:
+                    raise from_server(UNTOLD, error.message() or "")
                 delta = _delta(result)
                 if delta is not None:
                     yield delta
@@ -251,13 +258,14 @@ async def _call(call: Any) -> Any:
         raise from_server(error.code().name, error.details() or "") from None
 
 
-async def _next(stream: Any, timeout: float) -> Any:
-    """The stream's next result, within a time in seconds.
+async def _next(stream: Any, timeout: float) -> tuple[Any, InferenceServerException | None]:
+    """The stream's next result, or the error in its place, within a time in seconds.
 
     The time is the watchdog: a stub that died leaves its streams open for ever.
     """
     try:
         result, error = await asyncio.wait_for(anext(stream), max(timeout, 0.0))
+        return result, error
     except TimeoutError:
         raise ModelStalled("NO_PROGRESS") from None
     except StopAsyncIteration:
@@ -268,9 +276,15 @@ async def _next(stream: Any, timeout: float) -> Any:
         if asyncio.current_task().cancelling():  # type: ignore[union-attr]
             raise
         raise ModelServerUnavailable("MODEL_SERVER_UNAVAILABLE") from None
-    if error is not None:
-        raise from_server(_status(error), error.message() or "")
-    return result
+
+
+async def _end(stream: Any) -> None:
+    """Waits until the call itself is over: one that is dropped before then is cancelled, and a
+    cancellation that meets the end of the work can crash Triton (docs/decisions/0004)."""
+    with suppress(ModelServerError, TimeoutError):
+        async with asyncio.timeout(END_TIMEOUT_S):
+            while True:
+                await _next(stream, END_TIMEOUT_S)
 
 
 def _status(error: Any) -> str:

@@ -1,6 +1,8 @@
 """What can go wrong at the model server, each with a machine-readable reason."""
 
 OVERLOADED = "MODEL_OVERLOADED"
+REFUSALS = ("must be", "cannot be", "is not allowed", "by the cpu engine", "wrong type", "not json")
+"""How the backends put it that a request is wrong."""
 
 
 class ModelServerError(Exception):
@@ -34,7 +36,8 @@ class InvalidRequest(ModelServerError):
 def from_server(code: str, message: str) -> ModelServerError:
     """The error for a gRPC status name (such as "UNAVAILABLE") and the server's message.
 
-    The real vLLM backend answers most of its errors as INTERNAL, so their words decide.
+    The real vLLM backend answers most of its errors as INTERNAL, and in a stream none has a status,
+    so their words decide.
     """
     words = message.lower()
     if "lora" in words and ("is not supported" in words or "not enabled" in words):
@@ -49,7 +52,7 @@ def from_server(code: str, message: str) -> ModelServerError:
         return ModelServerUnavailable("MODEL_CRASHED")
     if "protocol is restricted" in words:
         return InvalidRequest("ADMIN_TOKEN_REQUIRED")
-    if code == "INVALID_ARGUMENT":
+    if code == "INVALID_ARGUMENT" or any(each in words for each in REFUSALS):
         return InvalidRequest("INVALID_REQUEST")
     if code in {"NOT_FOUND", "UNIMPLEMENTED"} or "unknown model" in words:
         return ModelServerUnavailable("MODEL_NOT_LOADED")

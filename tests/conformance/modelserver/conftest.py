@@ -7,7 +7,7 @@ from here, where adapters are added.
 
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,17 +22,38 @@ from tidemill.modelserver.client import ModelServer
 from tidemill.modelserver.install import install
 
 GIVEN = "TIDEMILL_TEST_TRITON"
+SERVER = pytest.StashKey[Served]()
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def server(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Served]:
     install(INSTALLED, lambda line: None)
     home = new_home(tmp_path_factory.mktemp("modelserver"))
     grpc_port, metrics_port = _free_ports(2)
     server = Served(home, grpc_port, metrics_port)
+    pytestconfig.stash[SERVER] = server
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def served(server: Served) -> Served:
+    """The one server, up at the start of every test."""
+    server.settle()
+    return server
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport]:
+    """A failure shows what the server said."""
+    report = yield
+    server = item.config.stash.get(SERVER, None)
+    if report.failed and server is not None:
+        report.sections += list(server.logs().items())
+    return report
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ import tritonclient.grpc.aio as triton
 
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 30.0
+RECOVERY_S = 90.0
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Served:
     metrics_port: int
     process: "subprocess.Popen[str] | None" = field(default=None, repr=False)
     _lines: "queue.Queue[str]" = field(default_factory=queue.Queue, repr=False)
+    _ready: "psutil.Process | None" = field(default=None, repr=False)
 
     @property
     def address(self) -> str:
@@ -53,6 +55,20 @@ class Served:
     def wait_ready(self, timeout: float) -> None:
         """Waits for the next line that says `ready`."""
         assert self._lines.get(timeout=timeout) == f"ready {self.address}\n"
+        self._ready = self.triton()
+
+    def settle(self) -> None:
+        """When the server has died of itself, waits for its replacement: that is one failure, and
+        not one of every test that follows."""
+        while self._ready is not None and not self._ready.is_running():
+            self.wait_ready(RECOVERY_S)
+        while not self._lines.empty():
+            self._lines.get()
+
+    def logs(self) -> dict[str, str]:
+        """The ends of what its processes wrote."""
+        files = (self.home / "supervisor.log", self.home / "modelserver" / "triton.log")
+        return {f.name: "\n".join(f.read_text(errors="replace").splitlines()[-40:]) for f in files}
 
     def stop(self) -> int:
         """SIGTERM; answers the exit code."""
@@ -121,14 +137,20 @@ async def raw(address: str, prompt: str, sampling: dict[str, Any]) -> AsyncGener
         yield {"model_name": "llm", "inputs": inputs, "enable_empty_final_response": True}
 
     async with triton.InferenceServerClient(address) as client:
-        stream = client.stream_infer(one())
+        stream, over = client.stream_infer(one()), False
         try:
             async for result, error in stream:
+                over = bool(error) or is_final(result)
                 yield result, error
-                if error or result.get_response().parameters["triton_final_response"].bool_param:
-                    return
+            # Read to its end: Triton 2.51 can crash on a cancellation that meets it.
         finally:
-            stream.cancel()
+            if not over:
+                stream.cancel()
+
+
+def is_final(result: Any) -> bool:
+    """Whether nothing comes after it."""
+    return bool(result.get_response().parameters["triton_final_response"].bool_param)
 
 
 def _tensor(name: str, kind: str, value: object) -> Any:

@@ -1,6 +1,8 @@
 """The LLM in a real Triton: streaming, limits, cancellation and errors."""
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -13,6 +15,7 @@ from tidemill.modelserver.client import CompletionDelta, ModelServer, Sampling
 from tidemill.modelserver.errors import InvalidRequest, ModelServerUnavailable, ModelStalled
 
 pytestmark = [pytest.mark.triton, pytest.mark.asyncio]
+SIDE_BY_SIDE_S = 8.0
 LONG = "Count from one to one thousand: one, two, three, four, five, six, seven,"
 
 
@@ -94,6 +97,36 @@ async def test_closing_the_iterator_stops_the_work(served: Served) -> None:
             break
     await asyncio.to_thread(wait_until, lambda: served.metric(name) > before, 60.0)
     assert served.metric(name) - before < 300
+
+
+async def test_refusals_and_cancellations_among_completions_leave_the_server_alive(
+    client: ModelServer, served: Served
+) -> None:
+    """Triton 2.51 dies within seconds when errors end calls while other streams end."""
+    server, ends = served.triton(), time.monotonic() + SIDE_BY_SIDE_S
+
+    async def refused() -> None:
+        with pytest.raises(InvalidRequest):
+            await complete(client, "Hello", temperature=-1.0)
+
+    async def answered() -> None:
+        await complete(client, "Hello", max_tokens=1)
+
+    async def cancelled() -> None:
+        stream = raw(served.address, LONG, {"max_tokens": 50, "temperature": 0})
+        async with aclosing(stream) as pieces:
+            await anext(pieces)
+
+    async def again(ask: Callable[[], Awaitable[None]]) -> int:
+        count = 0
+        while time.monotonic() < ends:
+            await ask()
+            count += 1
+        return count
+
+    counts = await asyncio.gather(*(again(ask) for ask in (refused, answered, cancelled) * 2))
+    assert all(counts)
+    assert server.is_running()
 
 
 async def test_a_completion_that_takes_too_long_stalls(client: ModelServer) -> None:

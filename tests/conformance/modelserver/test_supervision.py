@@ -9,7 +9,7 @@ import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
 from tests.conformance.modelserver.reference import PROMPTS, Reference
-from tests.conformance.modelserver.served import Served, command
+from tests.conformance.modelserver.served import RECOVERY_S, Served, command
 from tests.conformance.modelserver.test_generation import LONG, complete, text
 from tidemill.modelserver.client import ModelServer, Sampling
 from tidemill.modelserver.errors import InvalidRequest, ModelServerError, ModelStalled
@@ -17,7 +17,6 @@ from tidemill.modelserver.layout import admin_token
 from tidemill.modelserver.watch import answers
 
 pytestmark = [pytest.mark.triton, pytest.mark.asyncio]
-RECOVERY_S = 90.0
 
 
 async def test_a_model_that_turns_requests_away_is_asked_again_before_it_counts_as_lost(

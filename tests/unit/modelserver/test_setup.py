@@ -154,6 +154,8 @@ def test_a_folder_without_adapter_files_is_refused(tmp_path: Path) -> None:
             ModelServerUnavailable,
             "MODEL_CRASHED",
         ),
+        ("INTERNAL", "temperature must be non-negative", InvalidRequest, "INVALID_REQUEST"),
+        ("INTERNAL", "out of memory", ModelServerUnavailable, "MODEL_FAILED"),
         ("UNAVAILABLE", "connection refused", ModelServerUnavailable, "MODEL_SERVER_UNAVAILABLE"),
         ("NOT_FOUND", "unknown", ModelServerUnavailable, "MODEL_NOT_LOADED"),
     ],
