@@ -9,7 +9,7 @@ import sys
 import threading
 from contextlib import AsyncExitStack
 
-from tidemill.rpc.server import StartRefused
+from tidemill.exits import exit_code
 from tidemill.runtime import running
 from tidemill.settings import SERVICES, MeshSettings
 from tidemill.telemetry.logging import configure_logging
@@ -51,12 +51,7 @@ def main() -> int:
     names = parser.parse_args().names or list(SERVICES)
     settings = MeshSettings()
     configure_logging(names[0] if len(names) == 1 else "tidemill", settings.log_level)
-    try:
-        asyncio.run(serve(names, settings))
-    except StartRefused as refused:
-        sys.stderr.write(f"{refused.reason}: {refused.hint}\n")
-        return 2
-    return 0
+    return exit_code(serve(names, settings))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ services may be restarted in any order. Running it again changes nothing.
 """
 
 import argparse
-import asyncio
 import importlib
 import importlib.util
 import json
@@ -20,7 +19,8 @@ from sqlalchemy.schema import CreateSchema
 from tidemill.bus.migrations import MIGRATIONS as BUS
 from tidemill.db import Database, open_database
 from tidemill.db.migrations import BASE, HEAD, Migrations
-from tidemill.faults import Fault, StartRefused
+from tidemill.exits import FAILED, REFUSED, exit_code, told
+from tidemill.faults import StartRefused
 from tidemill.settings import SERVICES, MeshSettings
 
 LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('tidemill schema ' || :name, 0))"
@@ -92,21 +92,11 @@ def main() -> int:
     if unknown:
         parser.error(f"no such service: {', '.join(unknown)}; there are {', '.join(SERVICES)}")
     try:
-        asyncio.run(work(options.names or SERVICES, options.to))
-    except StartRefused as refused:
-        return failed(refused.reason, refused.hint, 2)
-    except Fault as fault:
-        return failed(fault.reason.value, "is the database at TIDEMILL_DB there?", 1)
+        return exit_code(work(options.names or SERVICES, options.to))
     except DBAPIError as error:
-        return failed("MIGRATION_REFUSED", type(error.orig).__name__, 1)
+        return told("MIGRATION_REFUSED", type(error.orig).__name__, FAILED)
     except CommandError as error:
-        return failed("REVISION_UNKNOWN", str(error), 2)
-    return 0
-
-
-def failed(reason: str, hint: str, code: int) -> int:
-    sys.stderr.write(f"{reason}: {hint}\n")
-    return code
+        return told("REVISION_UNKNOWN", str(error), REFUSED)
 
 
 if __name__ == "__main__":

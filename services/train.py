@@ -2,7 +2,8 @@
 
 For clusters, where training has processors or GPUs of its own for as long as it takes: the service
 runs with TIDEMILL_TRAINER_TRAINS=false, and both see the same folder of runs and the same database.
-Exit code 0: nothing is left to train, or another job trains. 2: the start makes no sense. A job
+Exit code 0: nothing is left to train, or another job trains. 1: the database or the object store is
+away, so a later try may succeed. 2: the start makes no sense. A job
 that is killed or told to stop leaves a checkpoint, from which the next one goes on.
 """
 
@@ -18,6 +19,7 @@ from services.trainer.migrations import MIGRATIONS
 from services.trainer.schedule import TrainingSchedule
 from services.trainer.settings import TrainerSettings
 from tidemill.db.turn import Turn
+from tidemill.exits import exit_code
 from tidemill.faults import StartRefused
 from tidemill.runtime import open_runtime
 from tidemill.settings import MeshSettings
@@ -40,42 +42,57 @@ async def work(settings: MeshSettings) -> None:
             hint = "a file has one process, and the service trains; set TIDEMILL_DB to a server"
             raise StartRefused("STORE_IS_A_FILE", hint)
         await runtime.database.expect(MIGRATIONS)
-        turn = runtime.database.turn(TRAINING_TURN)
         schedule = schedule_of(trainer, runtime)
         try:
-            await train_all(schedule, turn, stop, trainer.poll_seconds)
+            if trainer.machine == 0:
+                turn = runtime.database.turn(TRAINING_TURN)
+                await train_all(schedule, turn, stop, trainer.poll_seconds)
+            else:
+                await follow_all(schedule, stop, trainer.poll_seconds)
         finally:
             await schedule.close()
-            await turn.release()
 
 
 async def train_all(
     schedule: TrainingSchedule, turn: Turn, stop: asyncio.Event, poll_seconds: float
 ) -> None:
+    """As the one that leads."""
     waited = 0.0
-    while not stop.is_set():
-        if await turn.held():
-            if not await schedule.train():
-                log.info("nothing_to_train")
+    try:
+        while not stop.is_set():
+            if await turn.held():
+                if not await schedule.train():
+                    log.info("nothing_to_train")
+                    return
+            elif schedule.training is not None or waited > TURN_SECONDS:
+                log.info("another_job_trains")
                 return
-        elif schedule.training is not None or waited > TURN_SECONDS:
-            log.info("another_job_trains")
+            else:
+                waited += poll_seconds
+            await pause(stop, poll_seconds)
+    finally:
+        await schedule.close()
+        await turn.release()
+
+
+async def follow_all(schedule: TrainingSchedule, stop: asyncio.Event, poll_seconds: float) -> None:
+    """As one of the other machines."""
+    while not stop.is_set():
+        if not await schedule.follow():
+            log.info("nothing_to_train")
             return
-        else:
-            waited += poll_seconds
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), poll_seconds)
+        await pause(stop, poll_seconds)
+
+
+async def pause(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
 
 
 def main() -> int:
     settings = MeshSettings()
     configure_logging("trainer-job", settings.log_level)
-    try:
-        asyncio.run(work(settings))
-    except StartRefused as refused:
-        sys.stderr.write(f"{refused.reason}: {refused.hint}\n")
-        return 2
-    return 0
+    return exit_code(work(settings))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import random
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,6 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 from services.migrate import migrate
 from tests import postgres
 from tests.ledger.books import SERVER
+from tests.ports import free_port_base
 from tidemill.bus.admin import create_topics
 from tidemill.clock import Clock, SystemClock
 from tidemill.db.migrations import HEAD
@@ -29,7 +28,6 @@ from tidemill.settings import SERVICES, MeshSettings
 
 READY_SECONDS = 30.0
 ROWS = os.environ.get("TIDEMILL_TEST_ROWS", "")
-OFFSETS = (*range(4), *range(10, 17), *range(30, 37))
 ONE_WORKER = {
     "tests/integration/documents/": "model server",
     "tests/integration/inference/": "model server",
@@ -155,18 +153,6 @@ def rows_of(home: Path) -> str:
 async def migrate_all(home: Path, url: str) -> None:
     for service in SERVICES:
         await migrate(service, MeshSettings(home=home, db=url), HEAD)
-
-
-def free_port_base() -> int:
-    while True:  # below the ports that the system gives to outgoing connections
-        base = random.randrange(20_000, 32_000, 40)
-        if all(is_free(base + offset) for offset in OFFSETS):
-            return base
-
-
-def is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 async def retried(runtime: Runtime, reason: str) -> bool:

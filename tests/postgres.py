@@ -6,12 +6,16 @@ import signal
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
+import pytest
 from psycopg import sql
 from sqlalchemy.engine import make_url
+
+from tests.ports import free_port_base
 
 GIVEN = "TIDEMILL_TEST_POSTGRES"
 DEBIAN = Path("/usr/lib/postgresql")
@@ -31,6 +35,18 @@ def binaries() -> Path | None:
 def given() -> str:
     """URL of a server that is there already, or nothing."""
     return os.environ.get(GIVEN, "")
+
+
+def running() -> Iterator[str]:
+    """For a fixture: URL of the server that is there, or of our own; skips where neither is."""
+    if given():
+        yield given()
+        return
+    if binaries() is None:
+        pytest.skip(MISSING)
+    own = Server(free_port_base())
+    yield own.url
+    own.remove()
 
 
 def empty_database(server: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import is_free
+from tests.ports import is_free
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import free_port_base
 from tests.faults.lane import Broken, Lane, Plan
 from tests.faults.nursery import Nursery
 from tests.faults.rounds import Sweep, Tally, failure_of, random_kills, verify
 from tests.home import INSTALLED, new_home
 from tests.integration.triton_process import Triton
+from tests.ports import free_port_base
 
 Say = Callable[[str], None]
 END_SECONDS = 60.0

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.migrate import migrate
-from tests.conftest import free_port_base
 from tests.faults.load import Load, Mix, documents, learning
 from tests.faults.nursery import Child, Nursery
 from tests.faults.points import Point
@@ -19,6 +18,7 @@ from tests.ledger.log import Log
 from tests.ledger.quiet import NotQuiet, until_quiet
 from tests.ledger.replay import differences, rewind, state_of
 from tests.ledger.report import Report
+from tests.ports import free_port_base
 from tidemill.db.migrations import HEAD
 from tidemill.settings import MeshSettings
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests import postgres
-from tests.conftest import free_port_base
 from tests.faults.lane import LEARNING, Lane
 from tests.faults.load import counting
 from tests.faults.nursery import Nursery
 from tests.faults.rounds import Tally, random_kills, verify
+from tests.ports import free_port_base
 
 PLAN = replace(
     LEARNING,

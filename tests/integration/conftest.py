@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.conftest import free_port_base
 from tests.home import INSTALLED, new_home
 from tests.integration.triton_process import Triton
+from tests.ports import free_port_base
 
 
 @pytest.fixture(scope="session")

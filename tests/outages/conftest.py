@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import BrokerProcess, free_port_base
+from tests.conftest import BrokerProcess
 from tests.integration.core.conftest import Outside, producing
 from tests.integration.core.conftest import eventually as eventually
 from tests.outages.proxy import Proxy, proxied
 from tests.outages.small_disk import small_disk as small_disk
+from tests.ports import free_port_base
 from tidemill.bus.admin import create_topics
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import psutil
 
-from tests.conftest import BrokerProcess, free_port_base, token
+from tests.conftest import BrokerProcess, token
 from tests.integration.core.conftest import Outside, producing
 from tests.outages.child import INSIDE, POINTS, RELAY
+from tests.ports import free_port_base
 from tests.waiting import eventually as until
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentChunked

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from tests.conftest import free_port_base, serving, token
+from tests.conftest import serving, token
 from tests.integration.core.conftest import Outside, open_broker, producing
 from tests.poison.rounds import poison_round
+from tests.ports import free_port_base
 from tidemill.settings import MeshSettings
 
 

@@ -4,7 +4,6 @@ TIDEMILL_TEST_ARTIFACTS names (an fsspec URL; each test works below a prefix of 
 import os
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +12,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.conftest import free_port_base, is_free
+from tests.given import given
+from tests.ports import free_port_base, wait_for
 from tidemill.artifacts import ArtifactStore
 
 GIVEN = "TIDEMILL_TEST_ARTIFACTS"
 BUCKET = "tidemill"
-START_SECONDS = 30.0
 ACCESS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
@@ -45,10 +44,7 @@ def start_server() -> S3Server:
     process = subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | ACCESS
     )
-    deadline = time.monotonic() + START_SECONDS
-    while is_free(port):
-        assert time.monotonic() < deadline, "moto's server did not start"
-        time.sleep(0.05)
+    wait_for(port, process)
     server = S3Server(port, process)
     options = {name.removeprefix("AWS_").lower(): value for name, value in ACCESS.items()}
     client = boto3.client(
@@ -86,10 +82,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(tmp_path / "store")
     if request.param == "s3":
         return str(request.getfixturevalue("s3_url"))
-    given = os.environ.get(GIVEN, "")
-    if not given:
-        pytest.skip(f"{GIVEN} names no store")
-    return f"{given.rstrip('/')}/{uuid.uuid4().hex}"
+    return f"{given(GIVEN, 'store').rstrip('/')}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy.schema import CreateSchema
 
 from tests import postgres
-from tests.conftest import free_port_base
 from tidemill.db import Database, open_database
 
 SCHEMA = "notes"
@@ -17,15 +16,7 @@ SCHEMA = "notes"
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """URL of a PostgreSQL server."""
-    given = postgres.given()
-    if given:
-        yield given
-        return
-    if postgres.binaries() is None:
-        pytest.skip(postgres.MISSING)
-    own = postgres.Server(free_port_base())
-    yield own.url
-    own.remove()
+    yield from postgres.running()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

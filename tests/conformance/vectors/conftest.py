@@ -1,10 +1,6 @@
 """Every test here runs on a milvus-lite file, on a server (milvus-lite's own, in a process), and on
 the Milvus that TIDEMILL_TEST_MILVUS names."""
 
-import os
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,10 +9,11 @@ import pytest
 from pymilvus import MilvusClient
 
 from services.retriever.adapters.vector_store import VectorStore
-from tests.conftest import free_port_base, is_free
+from tests import milvus
+from tests.given import given
+from tests.ports import free_port_base
 
 GIVEN = "TIDEMILL_TEST_MILVUS"
-START_SECONDS = 60.0
 CALL_SECONDS = 30.0
 DIMENSIONS = 8
 
@@ -25,16 +22,7 @@ DIMENSIONS = 8
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a server on this machine."""
     port = free_port_base()
-    command = [sys.executable, "-m", "milvus_lite", "server", "--host", "127.0.0.1"]
-    process = subprocess.Popen(
-        [*command, "--port", str(port), "--data-dir", str(tmp_path_factory.mktemp("milvus"))],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + START_SECONDS
-    while is_free(port):
-        assert time.monotonic() < deadline, "Milvus takes too long"
-        time.sleep(0.05)
+    process = milvus.start(tmp_path_factory.mktemp("milvus"), port)
     yield f"http://127.0.0.1:{port}"
     process.kill()
     process.wait()
@@ -46,10 +34,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return str(tmp_path / "milvus.db")
     if request.param == "server":
         return str(request.getfixturevalue("server"))
-    given = os.environ.get(GIVEN, "")
-    if not given:
-        pytest.skip(f"{GIVEN} names no Milvus")
-    return given
+    return given(GIVEN, "Milvus")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pymilvus import MilvusClient
 from services.embedder.app import lifespan as embedder
 from services.ingest.app import lifespan as ingest
 from services.retriever.app import lifespan as retriever
-from tests.conftest import BrokerProcess, free_port_base
+from tests.conftest import BrokerProcess
 from tests.integration.documents.outside import Outside, outside_of
 from tests.integration.triton_process import Triton
 from tests.ledger.audit import audit
@@ -24,6 +24,7 @@ from tests.ledger.log import Log
 from tests.ledger.quiet import NotQuiet, until_quiet
 from tests.ledger.replay import differences, rewind, state_of
 from tests.ledger.report import Report, assert_whole
+from tests.ports import free_port_base
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted, DocumentWithdrawn
 from tidemill.bus.admin import create_topics

@@ -1,7 +1,6 @@
 """When the model server or Milvus is away, callers learn it in time and no event is lost."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +10,10 @@ import pytest
 
 from services.embedder.app import lifespan as embedder
 from services.retriever.app import lifespan as retriever
-from tests.conftest import free_port_base, is_free
+from tests import milvus as milvus_server
 from tests.integration.documents.outside import Outside
 from tests.integration.triton_process import Triton
+from tests.ports import free_port_base
 from tests.unit.retriever.world import MODEL, embedded, vector_of
 from tests.waiting import eventually
 from tidemill import topics
@@ -32,23 +32,11 @@ StartMilvus = Callable[[], subprocess.Popen[bytes]]
 def milvus(tmp_path: Path) -> Iterator[tuple[str, StartMilvus]]:
     """Address of a Milvus server, and how to start it, again and again on the same data."""
     port = free_port_base()
-    data = str(tmp_path / "milvus")
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "milvus_lite", "server", "--data-dir", data]
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        started.append(process)
-        deadline = time.monotonic() + 60
-        while is_free(port):
-            assert process.poll() is None, "Milvus did not start"
-            assert time.monotonic() < deadline, "Milvus takes too long"
-            time.sleep(0.05)
-        return process
+        started.append(milvus_server.start(tmp_path / "milvus", port))
+        return started[-1]
 
     yield f"http://127.0.0.1:{port}", start
     for process in started:

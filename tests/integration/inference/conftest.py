@@ -10,9 +10,10 @@ import pytest_asyncio
 from services.embedder.app import lifespan as embedder
 from services.inference.app import lifespan as inference
 from services.retriever.app import lifespan as retriever
-from tests.conftest import BrokerProcess, free_port_base
+from tests.conftest import BrokerProcess
 from tests.integration.inference.mesh import Mesh, index_documents
 from tests.integration.triton_process import Triton
+from tests.ports import free_port_base
 from tidemill.bus.admin import create_topics
 from tidemill.modelserver.layout import locate
 from tidemill.runtime import Lifespan, Runtime, running
