@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
-from services.trainer.adapters.process import Bounds
+from services.trainer.adapters.process import Bounds, Launch
 from services.trainer.consumer import on_answer_generated, on_feedback_recorded
 from services.trainer.domain.dataset import Limits
 from services.trainer.domain.recipe import Recipe
@@ -59,6 +59,7 @@ def schedule_of(settings: TrainerSettings, runtime: Runtime) -> TrainingSchedule
         bounds=Bounds(settings.run_seconds, settings.stall_seconds),
         home=runtime.settings.home,
         niceness=settings.niceness,
+        launch=Launch(settings.processes, settings.machines, settings.machine, settings.meeting),
     )
 
 

@@ -5,6 +5,7 @@ from functools import partial
 
 from opentelemetry.metrics import NoOpMeter
 
+from services.trainer.adapters.store import Base
 from services.trainer.consumer import on_answer_generated, on_feedback_recorded
 from services.trainer.domain.dataset import Limits
 from services.trainer.handlers import rebuilding
@@ -22,6 +23,7 @@ def plan(stage: Stage) -> Plan:
     limits = Limits(settings.max_examples, settings.max_user_share)
     return Plan(
         migrations=MIGRATIONS,
+        tables=Base.metadata,
         phases=(
             (
                 Input(topics.ANSWERS_GENERATED, partial(on_answer_generated, meter=meter)),

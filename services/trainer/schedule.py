@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.trainer.adapters import process, runs_store
-from services.trainer.adapters.process import Bounds, Training
+from services.trainer.adapters.process import Bounds, Launch, Training
 from services.trainer.adapters.run_folder import PLAN, Failure, Result
 from services.trainer.adapters.store import RunRow
 from services.trainer.handlers import runs
@@ -26,6 +26,7 @@ class TrainingSchedule:
     bounds: Bounds
     home: Path
     niceness: int
+    launch: Launch = field(default_factory=Launch)
     training: Training | None = field(default=None)
     too_few: dict[str, int] = field(default_factory=dict)
 
@@ -48,6 +49,23 @@ class TrainingSchedule:
         if row is not None:
             await self._start(row)
         return row is not None
+
+    async def follow(self) -> bool:
+        """Take part in the run that machine 0 leads, which alone keeps its rows. Whether there is
+        anything to do."""
+        row = await self._unfinished()
+        if self.training is not None and self._over(self.training, row):
+            await self.close()
+            self.training = None
+        elif self.training is None and row is not None and self._planned(row):
+            await self._launch(row)
+        return row is not None
+
+    def _planned(self, row: RunRow) -> bool:
+        return (self.place.run(row.run_id) / PLAN).exists()
+
+    def _over(self, training: Training, row: RunRow | None) -> bool:
+        return training.ended or row is None or row.run_id != training.run_id
 
     async def close(self) -> None:
         """Stop the process; the run goes on from its checkpoint at the next start."""
@@ -75,11 +93,16 @@ class TrainingSchedule:
             return await runs_store.oldest_running(session)
 
     async def _start(self, row: RunRow) -> None:
-        folder = self.place.run(row.run_id)
-        if not (folder / PLAN).exists():
+        if not self._planned(row):
             await runs.fail(self.place, self.rules, row.run_id, FOLDER_GONE)
         elif runs.may_retry(self.place, self.rules, row):
-            self.training = await process.start(row.run_id, folder, self.place.clock, self.niceness)
+            await self._launch(row)
+
+    async def _launch(self, row: RunRow) -> None:
+        folder = self.place.run(row.run_id)
+        self.training = await process.start(
+            row.run_id, folder, self.place.clock, self.niceness, self.launch
+        )
 
 
 def base_model(home: Path) -> Weights:

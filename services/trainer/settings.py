@@ -1,5 +1,6 @@
 """The trainer's own settings, read from TIDEMILL_TRAINER_* once at start."""
 
+import re
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -38,6 +39,14 @@ class TrainerSettings(BaseSettings):
     """By how much training gives way to serving on the same processors."""
     threads: int = Field(default=0, ge=0)
     """Threads of a run; 0 means one a processor."""
+    processes: int = Field(default=1, ge=1, le=64)
+    """That train a run together on each machine; with GPUs, one for each."""
+    machines: int = Field(default=1, ge=1, le=64)
+    """That train a run together, each with a job of its own (python -m services.train)."""
+    machine: int = Field(default=0, ge=0)
+    """Number of this one; 0 leads."""
+    meeting: str = ""
+    """host:port of machine 0, where the processes of all machines find each other."""
     seed: int = 0
     epochs: int = Field(default=1, ge=1, le=20)
     preference_steps: int = Field(default=2, ge=0, le=100)
@@ -49,4 +58,10 @@ class TrainerSettings(BaseSettings):
     def _reachable(self) -> Self:
         if self.min_feedback > self.max_examples:
             raise ValueError("min_feedback above max_examples would never start a run")
+        if self.machine >= self.machines:
+            raise ValueError("machine counts from 0 and must be below machines")
+        if self.machines > 1 and not re.fullmatch(r".+:\d+", self.meeting):
+            raise ValueError("several machines need meeting: host:port of machine 0")
+        if self.machines > 1 and self.trains:
+            raise ValueError("several machines train by jobs alone: set trains to false")
         return self

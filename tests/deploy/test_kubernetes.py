@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from services.trainer.settings import TrainerSettings
 from tests.deploy.files import BIN, DEPLOY
 from tests.deploy.tools import kubectl
 from tidemill.bus.kafka import group_of
@@ -192,6 +193,39 @@ def test_monitoring_is_added_to_an_overlay(tmp_path: Path) -> None:
     kinds = [d["kind"] for d in build(overlay)]
     assert kinds.count("ServiceMonitor") == 2
     assert kinds.count("PrometheusRule") == 1
+
+
+def test_a_run_may_be_trained_by_several_pods_that_find_each_other(tmp_path: Path) -> None:
+    shutil.copytree(K8S, tmp_path / "k8s")
+    overlay = tmp_path / "k8s" / "overlays" / "gpu"
+    with (overlay / "kustomization.yaml").open("a") as file:
+        file.write("components: [../../components/distributed-training]\n")
+    documents = build(overlay)
+    spec = next(d["spec"] for d in documents if d["kind"] == "ScaledJob")["jobTargetRef"]
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "training-x7k2p"},
+        "spec": spec,
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    command = [BIN / "kubernetes-validate", "--strict", "-k", VERSION, tmp_path / "job.yaml"]
+    assert subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    pod = spec["template"]["spec"]
+    env = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+    machines = int(env["TIDEMILL_TRAINER_MACHINES"])
+    assert spec["completionMode"] == "Indexed"
+    assert spec["parallelism"] == spec["completions"] == machines
+    # As Kubernetes would fill them in for the first pod.
+    meeting = env["TIDEMILL_TRAINER_MEETING"].replace("$(JOB_NAME)", job["metadata"]["name"])
+    settings = TrainerSettings(machines=machines, machine=1, meeting=meeting, trains=False)
+    host, _, port = settings.meeting.rpartition(":")
+    assert host == f"{job['metadata']['name']}-0.{pod['subdomain']}"
+    (named,) = (
+        d for d in documents if d["kind"] == "Service" and d["metadata"]["name"] == pod["subdomain"]
+    )
+    assert named["spec"]["selector"].items() <= spec["template"]["metadata"]["labels"].items()
+    assert [each["port"] for each in named["spec"]["ports"]] == [int(port)]
 
 
 def test_the_operators_rules_are_those_of_prometheus() -> None:

@@ -1,9 +1,10 @@
 """Fine-tunes one LoRA adapter. Reads top to bottom; run as a process of its own:
 
-    python -m services.trainer.adapters.finetune RUN_FOLDER
+    python -m services.trainer.adapters.training RUN_FOLDER
 
 The same plan gives the same adapter, byte for byte, however often the process was killed: the
-order of the steps is fixed by the seed, and a checkpoint holds everything else.
+order of the steps is fixed by the seed, and a checkpoint holds everything else. Several processes
+may train it together (docs/training.md); all read the folder, the first writes it.
 
 Most of a prompt is passages, and most of the work of training on it would be their backward pass.
 So a prompt is cut in two: its head is read by a plain copy of the model with the adapter merged
@@ -17,10 +18,12 @@ import os
 import resource
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import save as to_safetensors
@@ -29,6 +32,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from services.trainer.adapters import run_folder
 from services.trainer.adapters.learning import Learner
 from services.trainer.adapters.passes import Example, Reader
+from services.trainer.adapters.peers import Peers
 from services.trainer.adapters.run_folder import Plan, Progress
 from services.trainer.domain.recipe import Recipe, plan_steps
 
@@ -44,8 +48,9 @@ class NothingToLearn(Exception):
 def finetune(folder: Path) -> None:
     """Train the run in the folder, from its checkpoint if there is one."""
     plan = run_folder.read_plan(folder)
-    recipe, started, parent = plan.recipe, time.monotonic(), os.getppid()
-    be_deterministic(recipe)
+    recipe, started, guardians = plan.recipe, time.monotonic(), who_started()
+    peers = Peers()
+    be_deterministic(recipe, peers)
 
     # The data, and the order in which it is learned.
     examples = load_examples(folder, plan)
@@ -53,13 +58,13 @@ def finetune(folder: Path) -> None:
     steps = plan_steps(recipe, len(examples), pairs)
 
     # The model: a frozen base with LoRA weights, and the copy that reads the prompts' heads.
-    model, reader = build_model(plan)
-    learner = Learner(model, reader, examples, recipe)
+    model, reader = build_model(plan, peers.device)
+    learner = Learner(model, reader, examples, recipe, peers)
     optimizer = torch.optim.AdamW(learner.weights, lr=recipe.learning_rate, weight_decay=0.0)
 
     # Where an earlier process left off.
     done, history, reference = 0, list[tuple[str, float]](), dict[int, float]()
-    saved = load_checkpoint(folder)
+    saved = load_checkpoint(folder, peers.device)
     if saved is not None:
         set_peft_model_state_dict(model, saved["adapter"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -67,25 +72,39 @@ def finetune(folder: Path) -> None:
 
     # The loop.
     for position in range(done, len(steps)):
-        if os.getppid() != parent:
+        if who_started() != guardians:
             raise Orphaned
         step = steps[position]
         if step.phase == "preference" and not reference:
             reference = learner.margins([each for each in steps if each.phase == "preference"])
         loss = learner.learn(optimizer, step, reference)
         history.append((step.phase, loss))
+        if peers.rank != 0:
+            continue
         run_folder.write_progress(folder, Progress(position + 1, len(steps), loss))
         if (position + 1) % recipe.checkpoint_steps == 0:
             save_checkpoint(folder, model, optimizer, position + 1, history, reference)
+
+    if peers.rank != 0:
+        return
 
     # The results; result.json comes last and makes the run done.
     save_adapter(folder, model, plan)
     run_folder.write_result(folder, summary(history, len(examples), len(pairs), started), history)
 
 
-def be_deterministic(recipe: Recipe) -> None:
-    if recipe.threads:
-        torch.set_num_threads(recipe.threads)
+def who_started() -> tuple[int, ...]:
+    """The service, or torchrun and the service behind it; another process in the place of one
+    that is gone."""
+    parent = os.getppid()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        with suppress(psutil.NoSuchProcess):
+            return parent, psutil.Process(parent).ppid()
+    return (parent,)
+
+
+def be_deterministic(recipe: Recipe, peers: Peers) -> None:
+    torch.set_num_threads(peers.threads(recipe.threads))
     torch.use_deterministic_algorithms(True)
     torch.manual_seed(recipe.seed)
 
@@ -112,11 +131,11 @@ def encode(records: list[dict[str, str]], tokenizer: Any, recipe: Recipe) -> Ite
             yield Example(prompt, [*target, end], rejected)
 
 
-def build_model(plan: Plan) -> tuple[Any, Reader]:
-    """The base in the precision that this processor computes fast, with a fresh adapter."""
-    fast_bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+def build_model(plan: Plan, device: torch.device) -> tuple[Any, Reader]:
+    """The base in the precision that this device computes fast, with a fresh adapter."""
+    fast_bfloat16 = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     dtype = torch.bfloat16 if fast_bfloat16 else torch.float32
-    base = AutoModelForCausalLM.from_pretrained(plan.base_folder, dtype=dtype)
+    base = AutoModelForCausalLM.from_pretrained(plan.base_folder, dtype=dtype).to(device)
     plain = copy.deepcopy(base.model)
     config = LoraConfig(
         r=plan.recipe.rank,
@@ -130,12 +149,12 @@ def build_model(plan: Plan) -> tuple[Any, Reader]:
     return model, Reader(model, plain)
 
 
-def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
     path = folder / run_folder.CHECKPOINT
     if not path.exists():
         return None
-    saved: dict[str, Any] = torch.load(path, weights_only=True)
-    torch.set_rng_state(saved["random"])
+    saved: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
+    torch.set_rng_state(saved["random"].cpu())
     return saved
 
 
@@ -171,7 +190,8 @@ def save_adapter(folder: Path, model: Any, plan: Plan) -> None:
     plain = {name: sorted(v) if isinstance(v, set) else v for name, v in config.items()}
     text = json.dumps(plain, sort_keys=True, indent=1, default=str) + "\n"
     run_folder.write(target / "adapter_config.json", text.encode())
-    weights = {name: value.contiguous() for name, value in get_peft_model_state_dict(model).items()}
+    tensors = get_peft_model_state_dict(model).items()
+    weights = {name: value.cpu().contiguous() for name, value in tensors}
     run_folder.write(target / "adapter_model.safetensors", to_safetensors(weights))
 
 

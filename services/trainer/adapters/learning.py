@@ -2,24 +2,23 @@
 
 A product over a few examples does not keep all processors busy, and threads that share one wait
 for the one that something else interrupts; shards do not wait for each other. Their gradients are
-added in a fixed order, and the size of a shard is part of the recipe: on as many threads the same
-step gives the same bytes, whichever shard ends first.
+added in a fixed order, and the size of a shard is part of the recipe: with as many threads a shard
+the same step gives the same bytes, whichever shard ends first and whichever process has it.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.nn.functional as nn
 from torch import Tensor
 
 from services.trainer.adapters.passes import Example, Reader, Scored, score
+from services.trainer.adapters.peers import Peers
 from services.trainer.domain.recipe import Recipe, Step
 
-T = TypeVar("T")
 Shard = tuple[int, ...]
 
 
@@ -27,26 +26,25 @@ class LossDiverged(Exception):
     """The loss is not a number any more."""
 
 
-@dataclass(frozen=True)
-class Gradient:
-    """What a shard adds to its step: a part of the loss, and its slope by weight."""
-
-    loss: float
-    slopes: tuple[Tensor, ...]
-
-
 class Learner:
     """The model that learns and the examples that it learns from."""
 
     def __init__(
-        self, model: Any, reader: Reader, examples: Sequence[Example], recipe: Recipe
+        self,
+        model: Any,
+        reader: Reader,
+        examples: Sequence[Example],
+        recipe: Recipe,
+        peers: Peers,
     ) -> None:
         self._model = model
         self._reader = reader
         self._examples = examples
         self._recipe = recipe
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self._pool = _pool(recipe)
+        self._sizes = [weight.numel() for weight in self.weights]
+        self._peers = peers
+        self._pool = _pool(recipe, peers)
 
     def learn(
         self, optimizer: torch.optim.Optimizer, step: Step, reference: dict[int, float]
@@ -55,40 +53,52 @@ class Learner:
         optimizer.param_groups[0]["lr"] = step.learning_rate
         self._reader.merge()
 
-        def gradient(shard: Shard) -> Gradient:
+        def gradient(shard: Shard) -> Tensor:
             loss = self._loss(shard, step, reference)
-            return Gradient(loss.item(), torch.autograd.grad(loss, self.weights))
+            slopes = torch.autograd.grad(loss, self.weights)
+            return torch.cat([each.reshape(-1) for each in (loss.detach(), *slopes)])
 
-        parts = self._side_by_side(gradient, step.examples)
-        loss = sum(part.loss for part in parts)
-        if not math.isfinite(loss):
+        rows = self._side_by_side(gradient, self._shards(step.examples), 1 + sum(self._sizes))
+        loss, *slopes = rows.sum(0).split([1, *self._sizes])
+        if not math.isfinite(loss.item()):
             raise LossDiverged
-        for weight, *slopes in zip(self.weights, *(part.slopes for part in parts), strict=True):
-            weight.grad = torch.stack(slopes).sum(0)
+        for weight, slope in zip(self.weights, slopes, strict=True):
+            weight.grad = slope.view_as(weight)
         torch.nn.utils.clip_grad_norm_(self.weights, self._recipe.max_gradient_norm)
         optimizer.step()
         optimizer.zero_grad()
-        return loss
+        return float(loss.item())
 
     def margins(self, steps: Sequence[Step]) -> dict[int, float]:
         """By how much the model as it is prefers each target already, by example of the steps."""
         wanted = sorted({index for step in steps for index in step.examples})
         self._reader.merge()
 
-        def margins(shard: Shard) -> dict[int, float]:
+        def margins(shard: Shard) -> Tensor:
             with torch.no_grad():
                 scored = self._score(shard, with_rejected=True)
-            return {index: _margin(each).item() for index, each in zip(shard, scored, strict=True)}
+            found = torch.stack([_margin(each) for each in scored])
+            return nn.pad(found, (0, self._recipe.shard_size - len(shard)))
 
-        found = self._side_by_side(margins, wanted)
-        return {index: margin for part in found for index, margin in part.items()}
+        shards = self._shards(wanted)
+        rows = self._side_by_side(margins, shards, self._recipe.shard_size).tolist()
+        found: dict[int, float] = {}
+        for shard, row in zip(shards, rows, strict=True):
+            found |= zip(shard, row, strict=False)
+        return found
 
-    def _side_by_side(self, work: Callable[[Shard], T], indexes: Sequence[int]) -> list[T]:
-        """Results in the order of the shards. Examples of like length share one: less padding."""
+    def _shards(self, indexes: Sequence[int]) -> list[Shard]:
+        """Examples of like length share one: less padding."""
         size = self._recipe.shard_size
         ordered = sorted(indexes, key=lambda index: len(self._examples[index].prompt))
-        shards = [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
-        return list(self._pool.map(work, shards))
+        return [tuple(ordered[start : start + size]) for start in range(0, len(ordered), size)]
+
+    def _side_by_side(
+        self, work: Callable[[Shard], Tensor], shards: Sequence[Shard], width: int
+    ) -> Tensor:
+        """A row (width,) of each shard, in their order: (shards, width)."""
+        mine = list(self._pool.map(work, self._peers.share(shards)))
+        return self._peers.together(mine, len(shards), width)
 
     def _loss(self, shard: Shard, step: Step, reference: dict[int, float]) -> Tensor:
         """The shard's part of the step's mean over target tokens or, with pairs, over examples."""
@@ -123,9 +133,11 @@ def _margin(scored: Scored) -> Tensor:
     return scored.chosen.sum() - scored.rejected.sum()
 
 
-def _pool(recipe: Recipe) -> ThreadPoolExecutor:
-    """A worker for each shard of a step, as far as there are threads, with an equal share."""
-    threads = recipe.threads or torch.get_num_threads()
-    workers = min(threads, math.ceil(recipe.batch_size / recipe.shard_size))
+def _pool(recipe: Recipe, peers: Peers) -> ThreadPoolExecutor:
+    """A worker for each shard of a step, as far as there are threads, with an equal share. A GPU
+    does one shard after the other."""
+    threads = peers.threads(recipe.threads)
+    shards = peers.most(math.ceil(recipe.batch_size / recipe.shard_size))
+    workers = min(threads, shards) if peers.device.type == "cpu" else 1
     each = threads // workers
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(each,))

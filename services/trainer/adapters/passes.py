@@ -1,5 +1,7 @@
 """Passes of a shard's examples through the model: prompt heads, then what is learned.
 
+Ids and masks are made on the CPU and go to the model's device as they are used.
+
 Prompt heads stand right-aligned in one padded batch, tails and targets left-aligned behind them,
 so that every tail continues where its head ends. Nothing sees padding.
 """
@@ -98,7 +100,8 @@ class Reader:
     def _begin(self, tokens: list[int], rows: int) -> Any:
         if not tokens:
             return None
-        cache = self._plain(input_ids=torch.tensor([tokens]), use_cache=True).past_key_values
+        ids = torch.tensor([tokens], device=self._plain.device)
+        cache = self._plain(input_ids=ids, use_cache=True).past_key_values
         cache.batch_repeat_interleave(rows)
         return cache
 
@@ -114,10 +117,12 @@ class Reader:
         itself = torch.eye(width, dtype=torch.bool)
         visible = causal & real[:, None, :]
         visible[:, :, shared:] |= itself
+        ids = torch.tensor([[PAD] * (width - len(rest)) + rest for rest in rests])
+        device = self._plain.device
         output = self._plain(
-            input_ids=torch.tensor([[PAD] * (width - len(rest)) + rest for rest in rests]),
-            position_ids=shared + (own.cumsum(1) - 1).clamp(min=0),
-            attention_mask=visible[:, None],
+            input_ids=ids.to(device),
+            position_ids=(shared + (own.cumsum(1) - 1).clamp(min=0)).to(device),
+            attention_mask=visible[:, None].to(device),
             past_key_values=cache,
             use_cache=True,
         )
@@ -168,7 +173,7 @@ def score(
     labels = torch.tensor([token for each in cuts for token in each.target + each.rejected])
     # Logits only where there is a label: the vocabulary is far wider than the model.
     logits = model.base_model.model.lm_head(hidden[rows, columns]).float()  # (N, vocabulary)
-    found = -nn.cross_entropy(logits, labels, reduction="none")
+    found = -nn.cross_entropy(logits, labels.to(logits.device), reduction="none")
     pieces = iter(found.split([size for c in cuts for size in (len(c.target), len(c.rejected))]))
     return [Scored(chosen, rejected) for chosen, rejected in zip(pieces, pieces, strict=True)]
 
@@ -185,9 +190,9 @@ def hidden_states(model: Any, reader: Reader, cuts: Sequence[Cut]) -> Tensor:
         length = len(each.tokens)
         visible[row, :length, behind : behind + length] = each.visible()
     hidden: Tensor = model.base_model.model.model(
-        input_ids=padded([each.tokens for each in cuts], width),
-        position_ids=padded([each.places for each in cuts], width),
-        attention_mask=visible[:, None],
+        input_ids=padded([each.tokens for each in cuts], width).to(model.device),
+        position_ids=padded([each.places for each in cuts], width).to(model.device),
+        attention_mask=visible[:, None].to(model.device),
         past_key_values=memory.cache,
         use_cache=behind > 0,
     ).last_hidden_state

@@ -2,6 +2,8 @@
 
     python -m services.trainer.adapters.training RUN_FOLDER [NICENESS]
 
+Several of them, started by torchrun, train one run together: the first does all the writing.
+
 Exit status 0 when result.json is there, 1 after failure.json, 3 when the service went away.
 """
 
@@ -28,6 +30,26 @@ class RunLocked(Exception):
 
 
 def main(folder: Path) -> int:
+    return lead(folder) if os.environ.get("RANK", "0") == "0" else assist(folder)
+
+
+def assist(folder: Path) -> int:
+    """What comes of it is in the first process's hands; so is the reason when it fails."""
+    from services.trainer.adapters import finetune
+
+    if run_folder.read_result(folder) is not None:
+        return 0
+    try:
+        finetune.finetune(folder)
+    except finetune.Orphaned:
+        return ORPHANED_STATUS
+    except Exception as error:
+        sys.stderr.write(f"training_failed {place_of(error)}\n")
+        return 1
+    return 0
+
+
+def lead(folder: Path) -> int:
     from services.trainer.adapters import finetune, tracking  # torch takes seconds to import
 
     with locked(folder):
@@ -91,5 +113,6 @@ def locked(folder: Path) -> Iterator[None]:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the service
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # or a GPU's sums change from run to run
     os.nice(int(sys.argv[2]) if len(sys.argv) > 2 else 0)  # serving comes first
     sys.exit(main(Path(sys.argv[1])))

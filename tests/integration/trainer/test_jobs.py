@@ -2,21 +2,26 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.trainer.adapters import finetune, run_folder
 from tests import postgres
-from tests.conftest import free_port_base, migrate_all
+from tests.conftest import migrate_all
 from tests.integration.trainer.conftest import Stage, eventually, on_stage
 from tests.integration.trainer.test_interruptions import a_checkpoint_is_there
 from tests.integration.trainer.test_learning import teach
+from tests.ports import free_port_base
 from tidemill.api.trainer import v1 as api
+from tidemill.artifacts import manifest_of
 from tidemill.settings import MeshSettings
 
 JOB_SECONDS = 120
@@ -25,14 +30,7 @@ JOB_SECONDS = 120
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """URL of a PostgreSQL server: a job and a service share no file."""
-    if postgres.given():
-        yield postgres.given()
-        return
-    if postgres.binaries() is None:
-        pytest.skip(postgres.MISSING)
-    own = postgres.Server(free_port_base())
-    yield own.url
-    own.remove()
+    yield from postgres.running()
 
 
 @pytest.fixture
@@ -55,9 +53,9 @@ async def stage(
         yield one
 
 
-def start_job(settings: MeshSettings) -> subprocess.Popen[str]:
-    """On ports of its own, as in a container of its own."""
-    mine = {
+def start_job(settings: MeshSettings, **changes: str) -> subprocess.Popen[str]:
+    """On ports of its own, as in a container of its own. changes: of the trainer's settings."""
+    mine = {f"TIDEMILL_TRAINER_{name.upper()}": value for name, value in changes.items()} | {
         "TIDEMILL_HOME": str(settings.home),
         "TIDEMILL_DB": settings.db,
         "TIDEMILL_KAFKA": settings.kafka,
@@ -77,8 +75,15 @@ async def ended(job: subprocess.Popen[str]) -> int:
     return job.returncode
 
 
-async def test_jobs_train_what_the_service_planned_and_one_that_was_killed_is_gone_on_with(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+def trained_alone(folder: Path) -> str:
+    """Hash of the adapter that one process makes of a plan."""
+    finetune.finetune(folder)
+    return sha256(manifest_of(folder / run_folder.ADAPTER)).hexdigest()
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+async def test_a_job_that_was_killed_is_gone_on_with_by_two_machines_together(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TIDEMILL_TRAINER_EPOCHS", "20")
     async with stage.trainer():
@@ -88,16 +93,20 @@ async def test_jobs_train_what_the_service_planned_and_one_that_was_killed_is_go
             return [run.state for run in await stage.runs()] == [api.RUN_STATE_RUNNING]
 
         await eventually(planned)
+        (plan,) = (stage.settings.home / "trainer" / "runs").iterdir()
+        shutil.copytree(plan, tmp_path / "alone")
         first = start_job(stage.settings)
         await eventually(lambda: a_checkpoint_is_there(stage.settings.home))
         first.send_signal(signal.SIGTERM)
         assert await ended(first) == 0
         assert await planned()
         assert stage.adapters == []
-        second = start_job(stage.settings)
+        meeting = {"machines": "2", "meeting": f"127.0.0.1:{free_port_base()}"}
+        jobs = [start_job(stage.settings, **meeting, machine=number) for number in "10"]
         event = await stage.trained()
-        assert await ended(second) == 0
+        assert [await ended(job) for job in jobs] == [0, 0]
         (run,) = await stage.runs()
+    assert event.artifact_hash == trained_alone(tmp_path / "alone")
     assert (event.adapter, run.state) == ("harbor-v1", api.RUN_STATE_SUCCEEDED)
     assert run.steps_done == run.steps_planned > 0
 

@@ -1,15 +1,20 @@
 """The training loop on a tiny model: it learns, repeats itself exactly, and resumes."""
 
 import json
+import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
 from services.trainer.adapters import finetune, learning, run_folder
 from services.trainer.adapters.passes import Example, score
+from services.trainer.adapters.peers import Peers
+from services.trainer.adapters.process import Launch
 from services.trainer.adapters.run_folder import Plan
 from services.trainer.domain.recipe import Phase, Recipe, Step
 from tidemill.artifacts import manifest_of
@@ -28,6 +33,8 @@ RECIPE = Recipe(
     threads=1,
 )
 Examples = Callable[[int], str]
+CPU = torch.device("cpu")
+SECONDS = 120.0
 
 
 class Killed(BaseException):
@@ -105,6 +112,41 @@ def test_a_killed_run_resumes_to_the_same_adapter(
     assert result_of(killed).history == result_of(whole).history
 
 
+def test_two_processes_train_what_one_would_and_it_goes_on_alone_when_one_is_killed(
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples
+) -> None:
+    given = plan(Recipe(**(vars(RECIPE) | {"epochs": 20})))
+    folder = tmp_path / "together"
+    run_folder.write_plan(folder, given, examples(12))
+    torchrun = subprocess.Popen(Launch(processes=2).command(str(folder)))
+    wait_for(folder / run_folder.CHECKPOINT)
+    first, second = sorted(psutil.Process(torchrun.pid).children(), key=rank_of)
+    assert rank_of(first) == 0
+    second.kill()
+    assert torchrun.wait(SECONDS) != 0
+    assert not first.is_running()
+    failure = run_folder.read_failure(folder)
+    assert failure is None or not failure.final
+    assert run_folder.read_result(folder) is None
+    (checkpoint,) = folder.glob(run_folder.CHECKPOINT)
+    assert torch.load(checkpoint)["done"] > 0
+    run(folder, given, "")
+    whole = run(tmp_path / "alone", given, examples(12))
+    assert adapter_of(folder) == adapter_of(whole)
+    assert result_of(folder).history == result_of(whole).history
+
+
+def rank_of(process: psutil.Process) -> int:
+    return int(process.environ()["RANK"])
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.02)
+
+
 def test_another_seed_gives_another_adapter(
     tmp_path: Path, plan: Callable[..., Plan], examples: Examples
 ) -> None:
@@ -131,7 +173,7 @@ def test_the_adapter_is_peft_safetensors_without_paths_of_this_machine(
 
 
 def test_a_pair_in_one_pass_scores_as_two_separate_texts(plan: Callable[..., Plan]) -> None:
-    model, reader = finetune.build_model(plan())
+    model, reader = finetune.build_model(plan(), CPU)
     pair = Example([2, 3, 4, 5, 6], [6, 7, 1], [8, 9, 10, 1])
     other = Example(pair.prompt, pair.rejected, [])
     (both,) = score(model, reader, [pair], 3, with_rejected=True)
@@ -146,7 +188,7 @@ def test_a_pair_in_one_pass_scores_as_two_separate_texts(plan: Callable[..., Pla
 def test_a_batch_scores_each_example_as_if_it_were_alone(
     plan: Callable[..., Plan], gradient_tokens: int
 ) -> None:
-    model, reader = finetune.build_model(plan())
+    model, reader = finetune.build_model(plan(), CPU)
     change_adapter(model)
     reader.merge()
     batch = [
@@ -174,7 +216,7 @@ def change_adapter(model: Any) -> None:
 def test_the_cut_through_the_prompt_does_not_change_the_score(
     plan: Callable[..., Plan], gradient_tokens: int
 ) -> None:
-    model, reader = finetune.build_model(plan())
+    model, reader = finetune.build_model(plan(), CPU)
     change_adapter(model)
     reader.merge()
     example = Example([2, 3, 4, 5, 6], [6, 7, 1], [])
@@ -195,9 +237,9 @@ def test_shards_of_any_size_and_any_threads_take_the_same_step(
         changes = {"shard_size": shard_size, "threads": threads}
         recipe = Recipe(**(vars(RECIPE) | changes))
         torch.manual_seed(0)
-        model, reader = finetune.build_model(plan(recipe))
+        model, reader = finetune.build_model(plan(recipe), CPU)
         change_adapter(model)
-        learner = learning.Learner(model, reader, batch, recipe)
+        learner = learning.Learner(model, reader, batch, recipe, Peers())
         reference = learner.margins([step])
         loss = learner.learn(torch.optim.SGD(learner.weights), step, reference)
         return loss, [weight.detach().clone() for weight in learner.weights]
