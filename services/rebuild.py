@@ -14,15 +14,11 @@ from typing import Any
 
 from tidemill.bus.replaying import ReplayFailed
 from tidemill.faults import Fault, StartRefused
-from tidemill.rebuild.files import sqlite_file
 from tidemill.rebuild.log import LogCut
 from tidemill.rebuild.run import Rebuild, Rebuilt
+from tidemill.rebuild.stores import store_of
 from tidemill.settings import SERVICES, MeshSettings
 from tidemill.telemetry.logging import configure_logging
-
-NOT_SQLITE = StartRefused(
-    "STORE_NOT_A_FILE", "TIDEMILL_DB names a server; only SQLite files can be exchanged"
-)
 
 
 def tell(event: str, **facts: Any) -> None:
@@ -31,11 +27,11 @@ def tell(event: str, **facts: Any) -> None:
 
 
 def rebuild_of(service: str, settings: MeshSettings) -> Rebuild:
-    live = sqlite_file(settings.database_url(service))
-    if live is None:
-        raise NOT_SQLITE
+    store = store_of(service, settings)
     make_plan = importlib.import_module(f"services.{service}.rebuild").plan
-    return Rebuild(service, settings, make_plan, live, lambda count: tell("progress", events=count))
+    return Rebuild(
+        service, settings, make_plan, store, lambda count: tell("progress", events=count)
+    )
 
 
 async def stopped() -> None:

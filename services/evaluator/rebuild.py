@@ -5,6 +5,7 @@ from functools import partial
 from opentelemetry.trace import NoOpTracer
 
 from services.evaluator.adapters.serving import Serving
+from services.evaluator.adapters.tables import Base
 from services.evaluator.handlers import canarying, proposing, rebuilding
 from services.evaluator.handlers.parts import Parts
 from services.evaluator.migrations import MIGRATIONS
@@ -32,6 +33,7 @@ def plan(stage: Stage) -> Plan:
     )
     return Plan(
         migrations=MIGRATIONS,
+        tables=Base.metadata,
         phases=(
             (
                 Output(topics.SUITES_STORED, rebuilding.restore_suite),

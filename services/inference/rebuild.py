@@ -1,5 +1,6 @@
 """How inference's store follows from the log."""
 
+from services.inference.adapters.store import Base
 from services.inference.consumer import on_release_changed
 from services.inference.handlers import rebuilding
 from services.inference.migrations import MIGRATIONS
@@ -11,6 +12,7 @@ def plan(stage: Stage) -> Plan:
     """Answers and feedback as they were recorded, releases as they changed."""
     return Plan(
         migrations=MIGRATIONS,
+        tables=Base.metadata,
         phases=(
             (
                 Output(topics.ANSWERS_GENERATED, rebuilding.restore_answer),

@@ -1,5 +1,6 @@
 """How ingest's store follows from the log."""
 
+from services.ingest.adapters.store import Base
 from services.ingest.handlers import events
 from services.ingest.handlers.rebuilding import Rebuilding, Told, digests
 from services.ingest.migrations import MIGRATIONS
@@ -12,6 +13,7 @@ def plan(stage: Stage) -> Plan:
     rebuilding = Rebuilding(stage.database, Told())
     return Plan(
         migrations=MIGRATIONS,
+        tables=Base.metadata,
         phases=(
             (
                 Output(topics.DOCUMENTS_CHUNKED, rebuilding.read_chunked),

@@ -6,6 +6,7 @@ from functools import partial
 from opentelemetry.metrics import NoOpMeter
 
 from services.monitor.adapters.figures import Figures
+from services.monitor.adapters.tables import Base
 from services.monitor.handlers import counting, rebuilding, stopping
 from services.monitor.handlers.parts import Parts
 from services.monitor.migrations import MIGRATIONS
@@ -29,6 +30,7 @@ def plan(stage: Stage) -> Plan:
     )
     return Plan(
         migrations=MIGRATIONS,
+        tables=Base.metadata,
         phases=(
             (
                 Output(topics.ALERTS_RAISED, rebuilding.restore_alert),

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+from services.retriever.adapters.store import Base
 from services.retriever.handlers import rebuilding
 from services.retriever.handlers.indexing import retake_embedded, take_retired
 from services.retriever.migrations import MIGRATIONS
@@ -18,6 +19,7 @@ def plan(stage: Stage) -> Plan:
     settle = partial(rebuilding.settle, stage.bus, stage.clock, RetrieverSettings(), new)
     return Plan(
         migrations=MIGRATIONS,
+        tables=Base.metadata,
         phases=(
             (
                 Input(topics.CHUNKS_EMBEDDED, partial(retake_embedded, stage.bus)),

@@ -4,8 +4,12 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from pathlib import Path
 
+import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from psycopg.sql import SQL, Identifier
 
+from tests import postgres
+from tidemill.rebuild import stores
 from tidemill.rebuild.files import sqlite_file
 from tidemill.rebuild.run import Rebuild, Rebuilt
 from tidemill.settings import MeshSettings
@@ -24,14 +28,26 @@ def store_of(settings: MeshSettings, service: str) -> Path:
 
 def lose(settings: MeshSettings, service: str) -> None:
     """The service's rows are gone."""
+    if settings.db:
+        return truncate(settings.db, service)
     folder = store_of(settings, service).parent
     for name in ("rows.db", "rows.db-wal", "rows.db-shm"):
         (folder / name).unlink(missing_ok=True)
 
 
+def truncate(url: str, schema: str) -> None:
+    with psycopg.connect(postgres.libpq_url(url)) as connection:
+        found = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = %s", (schema,)
+        ).fetchall()
+        names = [Identifier(schema, name) for (name,) in found if not name.endswith("_revision")]
+        connection.execute(SQL("TRUNCATE {}").format(SQL(", ").join(names)))
+
+
 def rebuilder(settings: MeshSettings, service: str) -> Rebuild:
     make_plan = import_module(f"services.{service}.rebuild").plan
-    return Rebuild(service, settings, make_plan, store_of(settings, service), lambda events: None)
+    store = stores.store_of(service, settings)
+    return Rebuild(service, settings, make_plan, store, lambda events: None)
 
 
 async def rebuild(

@@ -6,8 +6,8 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from sqlalchemy.engine import make_url
@@ -16,6 +16,7 @@ from tidemill.faults import StartRefused
 
 POLL_SECONDS = 0.05
 OLD = ".before-rebuild"
+FOLDER = "rebuild"
 
 
 def sqlite_file(url: str) -> Path | None:
@@ -103,8 +104,14 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def empty_folder(folder: Path) -> Path:
-    """What an earlier try left is of no use: the log is read from its beginning."""
+@contextmanager
+def scratch(parent: Path) -> Iterator[Path]:
+    """An empty folder, gone afterwards. What an earlier try left is of no use: the log is read from
+    its beginning."""
+    folder = parent / FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

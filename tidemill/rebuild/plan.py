@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic
 
+from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tidemill.bus import Bus, Unit
@@ -64,8 +65,8 @@ class Plan:
     settle: what is to be done once the events are in; it runs twice.
     digests: hashes of what must be equal after a rebuild.
     wanted: False for an event that is missing on the log and is overtaken by one that is there.
-    beside: other files that were built, each with the place of the one in use. migrations: of its
-    own tables, if it has any beside the bus's.
+    beside: other files that were built, each with the place of the one in use. migrations and
+    tables: its own, if it has any beside the bus's.
     """
 
     phases: tuple[tuple[Input[Any] | Output[Any], ...], ...]
@@ -74,6 +75,7 @@ class Plan:
     wanted: Callable[[AsyncSession, OutboxRow], Awaitable[bool]] = still_true
     beside: tuple[tuple[Path, Path], ...] = ()
     migrations: Migrations | None = None
+    tables: MetaData | None = None
 
     @property
     def inputs(self) -> list[Input[Any]]:

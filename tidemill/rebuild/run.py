@@ -1,17 +1,16 @@
 """The rebuild of one service's store, from the first event to the swap."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from tidemill.bus import open_bus
 from tidemill.bus.admin import create_topics
+from tidemill.bus.kafka import group_of
 from tidemill.clock import SystemClock
-from tidemill.db import Database, open_database
-from tidemill.faults import Fault, Reason, StartRefused
+from tidemill.db import Database
+from tidemill.faults import Fault, Reason
 from tidemill.rebuild import files
 from tidemill.rebuild.building import (
     Builder,
@@ -24,15 +23,12 @@ from tidemill.rebuild.building import (
 )
 from tidemill.rebuild.offsets import rewind
 from tidemill.rebuild.plan import Digests, MakePlan, Plan
+from tidemill.rebuild.stores import Store, tables_of
 from tidemill.settings import MeshSettings
 
-FOLDER = "rebuild"
-LOCK_SECONDS = 90.0
 DRAIN_SECONDS = 60.0
 CHECKS = 5
 CHECK_PAUSE_SECONDS = 1.0
-
-RUNNING = StartRefused("REBUILD_RUNNING", "another rebuild of this store is at work; wait for it")
 
 Stopped = Callable[[], Awaitable[None]]
 """Called once the new store is built; has the service stopped."""
@@ -54,12 +50,12 @@ class Rebuilt:
 
 @dataclass(frozen=True)
 class Rebuild:
-    """One rebuild. live: the SQLite file in use."""
+    """One rebuild. store: the one in use."""
 
     service: str
     settings: MeshSettings
     make_plan: MakePlan
-    live: Path
+    store: Store
     progress: Progress
 
     async def run(self, stopped: Stopped) -> Rebuilt:
@@ -69,10 +65,11 @@ class Rebuild:
         """
         async with self._built() as builder:
             await stopped()
-            async with self._store_alone():
+            groups = [group_of(self.service, each.topic.name) for each in builder.plan.inputs]
+            async with self.store.alone(groups):
                 rebuilt = await self._finish(builder)
-                await builder.stage.database.engine.dispose()
-                files.swap(builder.stage.folder / "rows.db", self.live)
+                stage, tables = builder.stage, tables_of(builder.plan.tables)
+                await self.store.exchange(stage.database, stage.folder, tables)
                 files.swap_derived(builder.plan.beside)
         return rebuilt
 
@@ -93,29 +90,18 @@ class Rebuild:
     @asynccontextmanager
     async def _built(self) -> AsyncIterator[Builder]:
         """The new store with all that is on the log now. Two rebuilds never share a folder."""
-        lock = self.live.with_name("rebuild.lock")
-        async with files.held(lock, RUNNING, alone=True, seconds=0.0):
-            folder = files.empty_folder(self.live.parent / FOLDER)
-            try:
-                await create_topics(self.settings.kafka_address)
-                async with open_stage(self.service, self.settings, folder) as stage:
-                    plan = self.make_plan(stage)
-                    await make_tables(stage.database, plan)
-                    builder = builder_of(stage, plan)
-                    await builder.play(self.progress)
-                    yield builder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def _store_alone(self) -> AbstractAsyncContextManager[None]:
-        hint = f"{self.service} has its store open and does not stop; stop it and run this again"
-        refusal = StartRefused("STORE_IN_USE", hint)
-        lock = files.store_lock(self.live)
-        return files.held(lock, refusal, alone=True, seconds=LOCK_SECONDS)
+        async with self.store.building() as folder:
+            await create_topics(self.settings.kafka_address)
+            async with open_stage(self.service, self.settings, folder) as stage:
+                plan = self.make_plan(stage)
+                await make_tables(stage.database, plan)
+                builder = builder_of(stage, plan)
+                await builder.play(self.progress)
+                yield builder
 
     async def _finish(self, builder: Builder) -> Rebuilt:
         """With the service away: nothing of its outbox is lost, and nothing is published twice."""
-        await self._drain_outbox()
+        await self._drain_outbox(builder.plan)
         before = await self._live_digests(builder)
         await builder.play(self.progress)
         await builder.prune()
@@ -123,12 +109,12 @@ class Rebuild:
         left = await rewind(self.settings.kafka_address, self.service, builder.left())
         return Rebuilt(before, after, builder.counts, left)
 
-    async def _drain_outbox(self) -> None:
+    async def _drain_outbox(self, plan: Plan) -> None:
         """What the old store still had to say goes to the log first."""
-        if not self.live.exists():
+        if not await self.store.exists(tables_of(plan.tables)):
             return
         async with (
-            self._old() as database,
+            self.store.open() as database,
             open_bus(
                 self.service,
                 self.settings.kafka_address,
@@ -147,14 +133,11 @@ class Rebuild:
                 raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error
 
     async def _live_digests(self, builder: Builder) -> Digests:
-        if not self.live.exists():
+        if not await self.store.exists(tables_of(builder.plan.tables)):
             return {}
-        async with self._old() as database:
+        async with self.store.open() as database:
             await make_tables(database, builder.plan)
             return await builder.plan.digests(database)
-
-    def _old(self) -> AbstractAsyncContextManager[Database]:
-        return open_database(f"sqlite+aiosqlite:///{self.live}")
 
 
 async def make_tables(database: Database, plan: Plan) -> None:

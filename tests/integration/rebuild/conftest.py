@@ -1,7 +1,7 @@
 """A log on a real broker, real services over it, and the loss of everything but the log."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -80,9 +80,17 @@ async def mesh(
     mint: Callable[..., str],
 ) -> AsyncIterator[Mesh]:
     settings = mesh_settings(tmp_path / "home", kafka=broker.bootstrap)
+    async with meshed(settings, run_service, mint) as mesh:
+        yield mesh
+
+
+@asynccontextmanager
+async def meshed(
+    settings: MeshSettings, run_service: Callable[..., Running], mint: Callable[..., str]
+) -> AsyncIterator[Mesh]:
     async with AsyncExitStack() as stack:
         producer = AIOKafkaProducer(
-            bootstrap_servers=broker.bootstrap, enable_idempotence=True, max_request_size=2**24
+            bootstrap_servers=settings.kafka, enable_idempotence=True, max_request_size=2**24
         )
         await producer.start()
         stack.push_async_callback(producer.stop)

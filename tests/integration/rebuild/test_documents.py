@@ -97,10 +97,9 @@ async def test_the_embedder_knows_what_it_has_embedded_without_a_model(mesh: Mes
 
 
 async def done(mesh: Mesh) -> list[str]:
-    from tests.integration.rebuilding import store_of
     from tidemill.bus.tables import InboxRow
-    from tidemill.db import open_database
+    from tidemill.rebuild.stores import store_of
 
-    url = f"sqlite+aiosqlite:///{store_of(mesh.settings, 'embedder')}"
-    async with open_database(url) as database, database.session() as session:
+    store = store_of("embedder", mesh.settings)
+    async with store.open() as database, database.session() as session:
         return list(await session.scalars(select(InboxRow.event_id)))
