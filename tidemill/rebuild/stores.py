@@ -85,6 +85,9 @@ class ServerStore:
     @asynccontextmanager
     async def building(self) -> AsyncIterator[Path]:
         async with self.open() as database:
+            async with database.session() as session:
+                if await session.scalar(text("SELECT current_schema()")) is None:
+                    raise not_migrated(self.service)
             if not await database.turn(TURN).held():
                 raise RUNNING
             with files.scratch(self._settings.home / self.service) as folder:
@@ -107,8 +110,7 @@ class ServerStore:
             connection = await session.connection()
             there = await connection.run_sync(lambda each: inspect(each).get_table_names())
             if missing := {table.name for table in tables} - set(there):
-                hint = f"{', '.join(sorted(missing))} missing; run: python -m services.migrate"
-                raise StartRefused("MIGRATION_PENDING", hint)
+                raise not_migrated(", ".join(sorted(missing)))
             for table in tables:
                 if await session.scalar(select(1).select_from(table).limit(1)):
                     return True
@@ -141,6 +143,10 @@ async def copy_rows(source: AsyncSession, target: AsyncConnection, table: Table)
 def tables_of(own: MetaData | None) -> list[Table]:
     """A service's and the bus's, whatever another refers to first."""
     return [*BusBase.metadata.sorted_tables, *(own.sorted_tables if own is not None else [])]
+
+
+def not_migrated(missing: str) -> StartRefused:
+    return StartRefused("MIGRATION_PENDING", f"no {missing}; run: python -m services.migrate")
 
 
 def in_use(service: str) -> StartRefused:
