@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from tidemill.cli import dlq_commands, mesh_commands, use_commands, watch_commands
+from tidemill.cli import dlq_commands, keys_commands, mesh_commands, use_commands, watch_commands
 from tidemill.cli.credentials_command import credentials
 from tidemill.cli.demo.command import demo
 from tidemill.cli.rebuild_command import rebuild
@@ -52,6 +52,7 @@ def build() -> typer.Typer:
     for command in commands:
         app.command()(command)
     app.add_typer(dlq_commands.app, name="dlq")
+    app.add_typer(keys_commands.app, name="keys")
     return app
 
 

@@ -1,9 +1,11 @@
 """The mesh's own Ed25519 key: made at first start in development, mounted in a cluster."""
 
+import json
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -12,14 +14,32 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from tidemill.faults import StartRefused
 
 KEY_FILE = "mesh.pem"
+PSEUDONYM_FILE = "pseudonyms.secret"
+"""The secret behind pseudonyms, once the key that it came from is no longer the mesh's."""
+TRUSTED = "trusted-*.json"
+
+
+@dataclass(frozen=True)
+class TrustedKey:
+    """Another key whose tokens count: the next one, or one before. until: a token must have been
+    used by then; None for a key that is still to come."""
+
+    key_id: str
+    public: Ed25519PublicKey
+    until: datetime | None
 
 
 @dataclass(frozen=True)
 class MeshKey:
-    """Signs the tokens that the mesh mints; key_id is in the token's header."""
+    """Signs the tokens that the mesh mints; key_id is in the token's header.
+
+    pseudonyms: the secret behind them, where it does not come of this key.
+    """
 
     key_id: str
     private: Ed25519PrivateKey = field(repr=False)
+    trusted: tuple[TrustedKey, ...] = ()
+    pseudonyms: bytes = field(default=b"", repr=False)
 
     @property
     def public(self) -> Ed25519PublicKey:
@@ -33,7 +53,7 @@ def mesh_key(folder: Path, *, create: bool) -> MeshKey:
     if not (folder / KEY_FILE).exists():
         hint = f"put an Ed25519 key in PEM at {folder / KEY_FILE}; only development makes one"
         raise StartRefused("KEY_MISSING", hint)
-    return read_key(folder / KEY_FILE)
+    return open_key(folder)
 
 
 def load_or_create_key(folder: Path) -> MeshKey:
@@ -52,14 +72,43 @@ def load_or_create_key(folder: Path) -> MeshKey:
                 path.hardlink_to(temporary)
         finally:
             temporary.unlink(missing_ok=True)
-    return read_key(path)
+    return open_key(folder)
+
+
+def open_key(folder: Path) -> MeshKey:
+    """The mesh's key with all that lies beside it. Raises StartRefused."""
+    secret = folder / PSEUDONYM_FILE
+    return replace(
+        read_key(folder / KEY_FILE),
+        trusted=tuple(read_trusted(path) for path in sorted(folder.glob(TRUSTED))),
+        pseudonyms=bytes.fromhex(secret.read_text()) if secret.exists() else b"",
+    )
+
+
+def read_trusted(path: Path) -> TrustedKey:
+    """Raises StartRefused when the file is none of ours."""
+    try:
+        said = json.loads(path.read_text())
+        public = bytes.fromhex(said["public"])
+        until = datetime.fromisoformat(said["until"]) if said["until"] else None
+        return TrustedKey(key_id_of(public), Ed25519PublicKey.from_public_bytes(public), until)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StartRefused("KEY_UNREADABLE", f"{path} is not a trusted key") from error
+
+
+def key_id_of(public: bytes) -> str:
+    return public.hex()[:16]
 
 
 def write_private(path: Path, key: Ed25519PrivateKey) -> None:
+    write_secret(path, encode_private(key))
+
+
+def write_secret(path: Path, content: bytes) -> None:
     """Whole and on the disk before it is linked: an emptied key would lock everyone out."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(encode_private(key))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
@@ -72,8 +121,7 @@ def read_key(path: Path) -> MeshKey:
         raise StartRefused("KEY_UNREADABLE", f"{path} is not a readable PEM key") from error
     if not isinstance(private, Ed25519PrivateKey):
         raise StartRefused("KEY_UNREADABLE", f"{path} is not an Ed25519 key")
-    raw = private.public_key().public_bytes_raw()
-    return MeshKey(key_id=raw.hex()[:16], private=private)
+    return MeshKey(key_id_of(private.public_key().public_bytes_raw()), private)
 
 
 def encode_private(key: Ed25519PrivateKey) -> bytes:

@@ -42,8 +42,15 @@ class Caller:
 class Verifier:
     """Checks signature, issuer, audience, time and shape of a token."""
 
-    def __init__(self, keys: Mapping[str, Ed25519PublicKey], clock: Clock) -> None:
+    def __init__(
+        self,
+        keys: Mapping[str, Ed25519PublicKey],
+        clock: Clock,
+        until: Mapping[str, datetime] | None = None,
+    ) -> None:
+        """until: the last moment of keys that the mesh has left behind, by their ids."""
         self._keys = dict(keys)
+        self._until = {key: time.timestamp() for key, time in (until or {}).items()}
         self._clock = clock
 
     def verify(self, token: str, audience: str, *, at: datetime | None = None) -> Caller:
@@ -54,8 +61,10 @@ class Verifier:
         """
         if not token:
             raise Fault(Reason.TOKEN_MISSING)
-        claims = self._claims(token, audience)
+        key_id, claims = self._claims(token, audience)
         moment = (at or self._clock.now()).timestamp()
+        if moment > self._until.get(key_id, math.inf):
+            raise Fault(Reason.TOKEN_INVALID, detail="the key was replaced")
         if moment > seconds(claims, "exp") + LEEWAY.total_seconds():
             raise Fault(Reason.TOKEN_INVALID, detail="expired")
         begins = max(seconds(claims, "iat"), seconds(claims, "nbf") if "nbf" in claims else 0.0)
@@ -63,13 +72,14 @@ class Verifier:
             raise Fault(Reason.TOKEN_INVALID, detail="issued in the future")
         return caller_of(claims, token)
 
-    def _claims(self, token: str, audience: str) -> dict[str, Any]:
-        """The claims of a token that a known key signed; times are judged by the caller."""
+    def _claims(self, token: str, audience: str) -> tuple[str, dict[str, Any]]:
+        """The key that signed a token, a known one, and the claims; times are judged by the
+        caller."""
         if len(token) > MAX_TOKEN_CHARS:
             raise Fault(Reason.TOKEN_INVALID, detail="length")
         try:
             key_id = jwt.get_unverified_header(token).get("kid", "")
-            return jwt.decode(
+            return key_id, jwt.decode(
                 token,
                 self._keys[key_id],
                 algorithms=[ALGORITHM],
@@ -112,7 +122,10 @@ class Identity:
         self._key = key
         self._subject = subject
         self._clock = clock
-        self.verifier = Verifier({key.key_id: key.public}, clock)
+        others = [each for each in key.trusted if each.key_id != key.key_id]
+        known = {each.key_id: each.public for each in others} | {key.key_id: key.public}
+        until = {each.key_id: each.until for each in others if each.until is not None}
+        self.verifier = Verifier(known, clock, until)
 
     def mint(
         self,
@@ -139,5 +152,9 @@ class Identity:
         )
 
     def keyed_hash_secret(self) -> bytes:
-        """Secret for pseudonyms, derived from the mesh key; never logged or stored."""
-        return self._key.private.sign(b"tidemill pseudonym secret v1")[:32]
+        """Secret for pseudonyms, derived from the mesh's first key; never logged."""
+        return self._key.pseudonyms or pseudonym_secret(self._key)
+
+
+def pseudonym_secret(key: MeshKey) -> bytes:
+    return key.private.sign(b"tidemill pseudonym secret v1")[:32]
