@@ -149,12 +149,7 @@ class ModelServer:
         try:
             while not ended:
                 left = min(wait, deadline - time.monotonic())
-                result, error = await _next(stream, left)
-                ended = error is not None or _is_final(result)
-                if ended:
-                    await _end(stream)
-                if error is not None:
-                    raise from_server(UNTOLD, error.message() or "")
+                result, ended = await _result(stream, left)
                 delta = _delta(result)
                 if delta is not None:
                     yield delta
@@ -256,6 +251,17 @@ async def _call(call: Any) -> Any:
         raise from_server(_status(error), error.message() or "") from None
     except grpc.aio.AioRpcError as error:
         raise from_server(error.code().name, error.details() or "") from None
+
+
+async def _result(stream: Any, timeout: float) -> tuple[Any, bool]:
+    """The stream's next result, and whether it was the last: then the call is over too."""
+    result, error = await _next(stream, timeout)
+    last = error is not None or _is_final(result)
+    if last:
+        await _end(stream)
+    if error is not None:
+        raise from_server(UNTOLD, error.message() or "")
+    return result, last
 
 
 async def _next(stream: Any, timeout: float) -> tuple[Any, InferenceServerException | None]:

@@ -63,12 +63,7 @@ def finetune(folder: Path) -> None:
     optimizer = torch.optim.AdamW(learner.weights, lr=recipe.learning_rate, weight_decay=0.0)
 
     # Where an earlier process left off.
-    done, history, reference = 0, list[tuple[str, float]](), dict[int, float]()
-    saved = load_checkpoint(folder, peers.device)
-    if saved is not None:
-        set_peft_model_state_dict(model, saved["adapter"])
-        optimizer.load_state_dict(saved["optimizer"])
-        done, history, reference = saved["done"], saved["history"], saved["reference"]
+    done, history, reference = resume(folder, model, optimizer, peers.device)
 
     # The loop.
     for position in range(done, len(steps)):
@@ -79,18 +74,16 @@ def finetune(folder: Path) -> None:
             reference = learner.margins([each for each in steps if each.phase == "preference"])
         loss = learner.learn(optimizer, step, reference)
         history.append((step.phase, loss))
-        if peers.rank != 0:
-            continue
-        run_folder.write_progress(folder, Progress(position + 1, len(steps), loss))
-        if (position + 1) % recipe.checkpoint_steps == 0:
-            save_checkpoint(folder, model, optimizer, position + 1, history, reference)
-
-    if peers.rank != 0:
-        return
+        if peers.rank == 0:
+            run_folder.write_progress(folder, Progress(position + 1, len(steps), loss))
+            if (position + 1) % recipe.checkpoint_steps == 0:
+                save_checkpoint(folder, model, optimizer, position + 1, history, reference)
 
     # The results; result.json comes last and makes the run done.
-    save_adapter(folder, model, plan)
-    run_folder.write_result(folder, summary(history, len(examples), len(pairs), started), history)
+    if peers.rank == 0:
+        save_adapter(folder, model, plan)
+        metrics = summary(history, len(examples), len(pairs), started)
+        run_folder.write_result(folder, metrics, history)
 
 
 def who_started() -> tuple[int, ...]:
@@ -149,13 +142,18 @@ def build_model(plan: Plan, device: torch.device) -> tuple[Any, Reader]:
     return model, Reader(model, plain)
 
 
-def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
+def resume(
+    folder: Path, model: Any, optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[int, list[tuple[str, float]], dict[int, float]]:
+    """Steps done, their losses and the preference reference; of a checkpoint, or a beginning."""
     path = folder / run_folder.CHECKPOINT
     if not path.exists():
-        return None
+        return 0, [], {}
     saved: dict[str, Any] = torch.load(path, weights_only=True, map_location=device)
     torch.set_rng_state(saved["random"].cpu())
-    return saved
+    set_peft_model_state_dict(model, saved["adapter"])
+    optimizer.load_state_dict(saved["optimizer"])
+    return saved["done"], saved["history"], saved["reference"]
 
 
 def save_checkpoint(

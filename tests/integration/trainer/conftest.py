@@ -88,7 +88,7 @@ async def eventually(condition: Callable[[], Awaitable[Any]], seconds: float = S
         while True:
             if value := await condition():
                 return value
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +103,7 @@ def eager(monkeypatch: pytest.MonkeyPatch, tiny_model: Path) -> None:
     for name, value in {
         "MIN_FEEDBACK": "8",
         "QUIET_SECONDS": "0.2",
-        "POLL_SECONDS": "0.05",
+        "POLL_SECONDS": "0.25",
         "RETRY_SECONDS": "0.1",
         "NICENESS": "0",
         "THREADS": "1",
