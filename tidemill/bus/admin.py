@@ -28,7 +28,7 @@ class TopicStatus:
     created: bool
 
 
-def wanted_topics(replicas: int) -> list[NewTopic]:
+def wanted_topics(replicas: int, partitions: int) -> list[NewTopic]:
     dead = {
         "retention.ms": str(DEAD_LETTER_RETENTION_MS),
         "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
@@ -36,18 +36,22 @@ def wanted_topics(replicas: int) -> list[NewTopic]:
     topics = []
     for topic in CATALOGUE:
         configs = topic.configs()
-        topics.append(NewTopic(topic.name, topic.partitions, replicas, topic_configs=configs))
+        count = partitions or topic.partitions
+        topics.append(NewTopic(topic.name, count, replicas, topic_configs=configs))
         topics.append(NewTopic(topic.dead_letter_name, 1, replicas, topic_configs=dead))
     return topics
 
 
-async def create_topics(bootstrap: str) -> list[TopicStatus]:
+async def create_topics(bootstrap: str, partitions: int = 0) -> list[TopicStatus]:
     """Create what is missing, on up to three brokers each.
+
+    partitions: of each new topic; 0 for as many as the catalogue says. What is there keeps its own:
+    more of them would put the events of a key out of order.
 
     Raises Fault: DEPENDENCY_UNAVAILABLE without a broker, FAILED_PRECONDITION when it refuses.
     """
     async with administering(bootstrap) as client:
-        wanted = wanted_topics(await replicas_of(client))
+        wanted = wanted_topics(await replicas_of(client), partitions)
         existing = set(await client.list_topics())
         missing = [topic for topic in wanted if topic.name not in existing]
         if missing:

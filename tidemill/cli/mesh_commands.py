@@ -167,6 +167,7 @@ async def probe_all(context: Context) -> list[dict[str, object]]:
 def topics(
     json_mode: bool = JSON_OPTION,
     create: bool = typer.Option(False, "--create", help="Create the missing topics."),
+    partitions: int = typer.Option(0, min=0, help="Of each new topic; 0 for the catalogue's."),
 ) -> None:
     """List the catalogue of topics; --create makes the missing ones on the broker."""
     context = open_context(json_mode=json_mode)
@@ -174,7 +175,7 @@ def topics(
     async def work() -> None:
         created: set[str] = set()
         if create:
-            statuses = await create_topics(context.settings.kafka_address)
+            statuses = await create_topics(context.settings.kafka_address, partitions)
             created = {s.name for s in statuses if s.created}
         rows = [
             {
