@@ -22,7 +22,9 @@ QUESTIONS = {
 def figures(mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a short demo wrote: fewer questions than `make demo`, the same steps."""
     path = tmp_path_factory.mktemp("demo") / "figures.json"
-    result = mesh.run("demo", "--json", str(path), "--pool", "60", "--held-out", "24", timeout=2200)
+    result = mesh.run(
+        "demo", "--json", str(path), "--pool", "48", "--held-out", "24", "--seed", "2", timeout=2200
+    )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return json.loads(path.read_text())
 
