@@ -22,6 +22,7 @@ log = structlog.get_logger()
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_NAME_PARTS = 4
 TRANSFER_SECONDS = 300.0
 OBJECT_STORES = frozenset({"s3", "gs", "gcs", "abfs", "az"})
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
@@ -63,11 +64,12 @@ class ArtifactStore:
         """Bring the folder to `into`, all of it verified against the hash, or nothing.
 
         A folder that is there already and verifies is kept. Content that differs from the hash
-        is refused with problem=CONTENT_CHANGED. Returns `into`.
+        is refused with problem=CONTENT_CHANGED. A URI of before the store moved is looked for by
+        the end of its path and its hash. Returns `into`.
         """
         with store_faults():
             async with asyncio.timeout(timeout):
-                return await asyncio.to_thread(self._fetch, self._path_of(uri), hash, into)
+                return await asyncio.to_thread(self._fetch, uri, hash, into)
 
     def _put(self, folder: Path, name: str) -> Artifact:
         manifest = manifest_of(folder)
@@ -91,9 +93,10 @@ class ArtifactStore:
         if not OBJECT_STORES.intersection(protocols_of(self._files)):
             self._files.makedirs(path, exist_ok=True)
 
-    def _fetch(self, source: str, hash: str, into: Path) -> Path:
+    def _fetch(self, uri: str, hash: str, into: Path) -> Path:
         if into.is_dir() and verifies(into, hash):
             return into
+        source = self._path_of(uri, hash)
         manifest = self._read_manifest(source)
         require(sha256(manifest) == hash)
         into.parent.mkdir(parents=True, exist_ok=True)
@@ -116,11 +119,18 @@ class ArtifactStore:
         content: Any = self._files.cat_file(f"{target}/{MANIFEST}", end=MAX_MANIFEST_BYTES)
         return bytes(content)
 
-    def _path_of(self, uri: str) -> str:
-        """The path of one of this store's own URIs: an event must not make us read elsewhere."""
-        if not uri.startswith(f"{self._base}/"):
-            raise Fault(Reason.FAILED_PRECONDITION, problem="OTHER_STORE")
-        return f"{self._root}/{checked(uri.removeprefix(f'{self._base}/'))}"
+    def _path_of(self, uri: str, hash: str) -> str:
+        """Always of this store: an event must not make us read elsewhere."""
+        if uri.startswith(f"{self._base}/"):
+            return f"{self._root}/{checked(uri.removeprefix(f'{self._base}/'))}"
+        for name in endings(uri):
+            path = f"{self._root}/{name}"
+            if (
+                self._files.exists(f"{path}/{MANIFEST}")
+                and sha256(self._read_manifest(path)) == hash
+            ):
+                return path
+        raise Fault(Reason.FAILED_PRECONDITION, problem="OTHER_STORE")
 
 
 def protocols_of(files: Any) -> tuple[str, ...]:
@@ -168,6 +178,15 @@ def file_sha256(path: Path) -> str:
 
 def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def endings(uri: str) -> Iterator[str]:
+    """What the name in a store may be, of a URI whose store was somewhere else then."""
+    parts = uri.split("/")
+    for length in range(min(MAX_NAME_PARTS, len(parts)), 0, -1):
+        name = "/".join(parts[-length:])
+        if NAME.fullmatch(name) and ".." not in name:
+            yield name
 
 
 def checked(name: str) -> str:

@@ -99,6 +99,20 @@ async def test_a_damaged_local_copy_is_fetched_again(store: ArtifactStore, tmp_p
     assert (into / "weights").read_text() == "abc"
 
 
+async def test_a_store_that_moved_still_has_what_events_name(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    name = "harbor/adapters/harbor-v1"
+    kept = await store.put_folder(folder(tmp_path / "source", a="b"), name)
+    for base in ("file:///srv/of/before/artifacts", "s3://bucket-of-before/prefix"):
+        into = tmp_path / base.partition(":")[0]
+        await store.fetch_folder(f"{base}/{name}", kept.hash, into)
+        assert (into / "a").read_text() == "b"
+    with pytest.raises(Fault) as caught:
+        await store.fetch_folder(f"{base}/{name}", "0" * 64, tmp_path / "other")
+    assert caught.value.metadata["problem"] == "OTHER_STORE"
+
+
 @pytest.mark.parametrize("name", ["../out", "/etc", "a/../b", "", "a b"])
 async def test_names_cannot_leave_the_store(
     store: ArtifactStore, tmp_path: Path, name: str
