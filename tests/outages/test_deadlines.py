@@ -11,12 +11,12 @@ from tidemill.settings import SERVICES
 
 KAFKA_STEPS = {
     "send_and_wait", "getmany", "getone", "end_offsets", "beginning_offsets", "list_topics",
-    "create_topics", "describe_cluster",
+    "create_topics", "describe_cluster", "describe_consumer_groups",
 }  # fmt: skip
 # What stops waiting by itself, or is bounded by its caller.
-BOUNDS = {"asyncio.timeout", "broker_faults"}
+BOUNDS = {"asyncio.timeout", "broker_faults", "administering"}
 BOUNDED_BY_THEIR_CALLERS = {
-    # Under create_topics' own timeout.
+    # Under administering's timeout.
     ("tidemill/bus/admin.py", "describe_cluster"),
     # Under is_ready's timeout.
     ("tidemill/cli/probes.py", "list_topics"),
