@@ -42,7 +42,7 @@ LOST = ("lost:",)
 BUGS: tuple[Bug, ...] = (
     bug("ack first", "documents", LOST, bus_bugs.ACK_FIRST, 2),
     bug("held record acknowledged", "documents", LOST, bus_bugs.ACK_HELD, 6),
-    bug("offset of a record in hand", "feedback", LOST, bus_bugs.OFFSET_IN_HAND, 3),
+    bug("offset of a record in hand", "feedback", LOST, bus_bugs.OFFSET_IN_HAND, 31),
     bug("inbox before the effect", "documents", ("documents:", "index:", "lost:", "effects:"),
         bus_bugs.INBOX_FIRST, 10),
     bug("outbox in another transaction", "documents",
