@@ -45,6 +45,13 @@ def test_no_container_may_more_than_it_needs(overlays: tuple[str, ...]) -> None:
         assert service.get("read_only") or name in WRITES_TO_ITS_ROOT, name
 
 
+def test_the_command_line_may_write_where_a_rebuild_works() -> None:
+    cli = composed(profiles=PROFILES)["services"]["cli"]
+    written = {entry.partition(":")[0] for entry in cli["tmpfs"]}
+    home = "/var/lib/tidemill"
+    assert {f"{home}/{name}" for name in ("logs", *SERVICES)} <= written
+
+
 @EVERY_FILE
 def test_ports_are_on_loopback(overlays: tuple[str, ...]) -> None:
     for name, service in services(*overlays).items():

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import typer
 
@@ -120,9 +120,7 @@ async def rebuild_one(context: Context, name: str, check: bool) -> Facts:
     started = time.monotonic()
     context.output.note(f"  {name}: reading the log")
     running = pid_of(context, name)
-    path = log_file(context.settings, f"rebuild-{name}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as log:
+    with open_log(context, name) as log:
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "services.rebuild", name, *(["--check"] if check else [])),
             stdin=asyncio.subprocess.PIPE,
@@ -139,6 +137,16 @@ async def rebuild_one(context: Context, name: str, check: bool) -> Facts:
         await wait_ready(context, name)
     seconds = round(time.monotonic() - started, 2)
     return {"service": name, "seconds": seconds, **facts}
+
+
+def open_log(context: Context, name: str) -> BinaryIO:
+    path = log_file(context.settings, f"rebuild-{name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+    except OSError:
+        hint = f"{path} cannot be written; is {context.settings.home} read-only?"
+        raise CommandFailed("HOME_NOT_WRITABLE", hint, 2) from None
 
 
 async def follow(context: Context, name: str, child: asyncio.subprocess.Process) -> Facts:
