@@ -2,9 +2,10 @@
 
 For clusters, where training has processors or GPUs of its own for as long as it takes: the service
 runs with TIDEMILL_TRAINER_TRAINS=false, and both see the same folder of runs and the same database.
+A job that is killed or told to stop leaves a checkpoint, from which the next one goes on.
+
 Exit code 0: nothing is left to train, or another job trains. 1: the database or the object store is
-away, so a later try may succeed. 2: the start makes no sense. A job
-that is killed or told to stop leaves a checkpoint, from which the next one goes on.
+away, so a later try may succeed. 2: the start makes no sense.
 """
 
 import asyncio
@@ -42,15 +43,15 @@ async def work(settings: MeshSettings) -> None:
             hint = "a file has one process, and the service trains; set TIDEMILL_DB to a server"
             raise StartRefused("STORE_IS_A_FILE", hint)
         await runtime.database.expect(MIGRATIONS)
-        schedule = schedule_of(trainer, runtime)
+        schedule, turn = schedule_of(trainer, runtime), runtime.database.turn(TRAINING_TURN)
         try:
             if trainer.machine == 0:
-                turn = runtime.database.turn(TRAINING_TURN)
                 await train_all(schedule, turn, stop, trainer.poll_seconds)
             else:
                 await follow_all(schedule, stop, trainer.poll_seconds)
-        finally:
+        finally:  # another job may begin once this one's process is gone
             await schedule.close()
+            await turn.release()
 
 
 async def train_all(
@@ -58,21 +59,17 @@ async def train_all(
 ) -> None:
     """As the one that leads."""
     waited = 0.0
-    try:
-        while not stop.is_set():
-            if await turn.held():
-                if not await schedule.train():
-                    log.info("nothing_to_train")
-                    return
-            elif schedule.training is not None or waited > TURN_SECONDS:
-                log.info("another_job_trains")
+    while not stop.is_set():
+        if await turn.held():
+            if not await schedule.train():
+                log.info("nothing_to_train")
                 return
-            else:
-                waited += poll_seconds
-            await pause(stop, poll_seconds)
-    finally:
-        await schedule.close()
-        await turn.release()
+        elif schedule.training is not None or waited > TURN_SECONDS:
+            log.info("another_job_trains")
+            return
+        else:
+            waited += poll_seconds
+        await pause(stop, poll_seconds)
 
 
 async def follow_all(schedule: TrainingSchedule, stop: asyncio.Event, poll_seconds: float) -> None:

@@ -127,6 +127,12 @@ async def broker(start_broker: Callable[..., BrokerProcess]) -> BrokerProcess:
     return process
 
 
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """URL of a PostgreSQL server, the one that is given or our own; skips where neither is."""
+    yield from postgres.running()
+
+
 @pytest.fixture
 def mesh_settings() -> Callable[..., MeshSettings]:
     """mesh_settings(tmp_path, kafka=broker.bootstrap): own home, own free ports, own rows."""

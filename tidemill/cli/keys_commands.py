@@ -6,7 +6,7 @@ import typer
 
 from tidemill.cli.context import JSON_OPTION, open_context, run
 from tidemill.security import rotation
-from tidemill.security.keys import open_key
+from tidemill.security.keys import mesh_key
 
 app = typer.Typer(no_args_is_help=True, help="The mesh's key: list, next, switch.")
 
@@ -17,7 +17,7 @@ def list_keys(json_mode: bool = JSON_OPTION) -> None:
     context = open_context(json_mode=json_mode)
 
     async def work() -> None:
-        key = open_key(context.settings.home / "keys")
+        key = mesh_key(context.settings.home / "keys", create=False)
         rows = [{"key_id": key.key_id, "signs": True, "until": ""}]
         for each in key.trusted:
             until = each.until.isoformat() if each.until else ""

@@ -105,8 +105,13 @@ def write_private(path: Path, key: Ed25519PrivateKey) -> None:
 
 
 def write_secret(path: Path, content: bytes) -> None:
-    """Whole and on the disk before it is linked: an emptied key would lock everyone out."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    """Whole and on the disk before it is linked: an emptied key would lock everyone out. Raises
+    StartRefused for a folder that takes no files."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        hint = f"{path.parent} takes no files: {os.strerror(error.errno or 0)}"
+        raise StartRefused("KEYS_NOT_WRITABLE", hint) from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()

@@ -19,7 +19,7 @@ from tidemill.security.keys import (
     PSEUDONYM_FILE,
     MeshKey,
     key_id_of,
-    open_key,
+    mesh_key,
     read_key,
     write_private,
     write_secret,
@@ -39,7 +39,8 @@ class Switched:
 
 def make_next(folder: Path) -> str:
     """The next key, trusted from the next start on; that of an earlier call if it still waits.
-    Returns its id."""
+    Returns its id. Raises StartRefused."""
+    mesh_key(folder, create=False)
     path = folder / NEXT_FILE
     if not path.exists():
         temporary = beside(path)
@@ -57,7 +58,7 @@ def switch(folder: Path, until: datetime) -> Switched:
     """
     if not (folder / NEXT_FILE).exists():
         raise StartRefused("NO_NEXT_KEY", "first: tidemill keys next, then restart every service")
-    before, after = open_key(folder), read_key(folder / NEXT_FILE)
+    before, after = mesh_key(folder, create=False), read_key(folder / NEXT_FILE)
     keep_pseudonyms(folder, before)
     trust(folder, before.public, until)
     (folder / NEXT_FILE).replace(folder / KEY_FILE)

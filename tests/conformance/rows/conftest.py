@@ -1,6 +1,6 @@
 """Every test here runs on a SQLite file and on a PostgreSQL server."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,18 +13,12 @@ from tidemill.db import Database, open_database
 SCHEMA = "notes"
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """URL of a PostgreSQL server."""
-    yield from postgres.running()
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database."""
     if request.param == "sqlite":
         return f"sqlite+aiosqlite:///{tmp_path / 'rows.db'}"
-    return postgres.empty_database(request.getfixturevalue("server"))
+    return postgres.empty_database(request.getfixturevalue("postgres_server"))
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """A log on a real broker, real services over it, and the loss of everything but the log."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -72,20 +72,14 @@ class Mesh:
 
 
 @pytest.fixture
+def settings(
+    broker: Any, tmp_path: Path, mesh_settings: Callable[..., MeshSettings]
+) -> MeshSettings:
+    return mesh_settings(tmp_path / "home", kafka=broker.bootstrap)
+
+
+@pytest.fixture
 async def mesh(
-    broker: Any,
-    tmp_path: Path,
-    mesh_settings: Callable[..., MeshSettings],
-    run_service: Callable[..., Running],
-    mint: Callable[..., str],
-) -> AsyncIterator[Mesh]:
-    settings = mesh_settings(tmp_path / "home", kafka=broker.bootstrap)
-    async with meshed(settings, run_service, mint) as mesh:
-        yield mesh
-
-
-@asynccontextmanager
-async def meshed(
     settings: MeshSettings, run_service: Callable[..., Running], mint: Callable[..., str]
 ) -> AsyncIterator[Mesh]:
     async with AsyncExitStack() as stack:

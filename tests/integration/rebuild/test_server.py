@@ -1,6 +1,6 @@
 """Rows on a PostgreSQL server are lost and come back from the log, in one transaction."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 from tests import postgres
 from tests.conftest import migrate_all
 from tests.integration.documents.outside import outside_of
-from tests.integration.rebuild.conftest import Mesh, Running, meshed
+from tests.integration.rebuild.conftest import Mesh
 from tests.integration.rebuild.test_index import fill, index_of, search
 from tests.integration.rebuilding import lost_and_rebuilt, rebuild, rebuilder
 from tidemill.faults import StartRefused
@@ -20,25 +20,14 @@ from tidemill.topics import DOCUMENTS_SUBMITTED as SUBMITTED
 MARKDOWN = "text/markdown"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    yield from postgres.running()
-
-
 @pytest.fixture
-async def mesh(
-    server: str,
-    broker: Any,
-    tmp_path: Path,
-    mesh_settings: Callable[..., MeshSettings],
-    run_service: Callable[..., Running],
-    mint: Callable[..., str],
-) -> AsyncIterator[Mesh]:
-    url = postgres.empty_database(server)
+async def settings(
+    postgres_server: str, broker: Any, tmp_path: Path, mesh_settings: Callable[..., MeshSettings]
+) -> MeshSettings:
+    """With rows on a server."""
+    url = postgres.empty_database(postgres_server)
     await migrate_all(tmp_path, url)
-    settings = mesh_settings(tmp_path / "home", kafka=broker.bootstrap, db=url)
-    async with meshed(settings, run_service, mint) as one:
-        yield one
+    return mesh_settings(tmp_path / "home", kafka=broker.bootstrap, db=url)
 
 
 async def test_an_index_comes_back_and_is_kept_while_its_service_runs(
@@ -70,8 +59,8 @@ async def test_the_service_goes_on_counting_where_it_was(mesh: Mesh) -> None:
             await outside.becomes("leave", version=2)
 
 
-async def test_tables_that_are_not_there_are_asked_for(mesh: Mesh, server: str) -> None:
-    settings = mesh.settings.model_copy(update={"db": postgres.empty_database(server)})
+async def test_tables_that_are_not_there_are_asked_for(mesh: Mesh, postgres_server: str) -> None:
+    settings = mesh.settings.model_copy(update={"db": postgres.empty_database(postgres_server)})
     with pytest.raises(StartRefused, match="MIGRATION_PENDING"):
         await rebuild(settings, "monitor")
 

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,16 +27,10 @@ from tidemill.settings import MeshSettings
 JOB_SECONDS = 120
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """URL of a PostgreSQL server: a job and a service share no file."""
-    yield from postgres.running()
-
-
 @pytest.fixture
 async def stage(
     eager: None,
-    server: str,
+    postgres_server: str,
     tmp_path: Path,
     broker: Any,
     mesh_settings: Callable[..., MeshSettings],
@@ -45,7 +39,7 @@ async def stage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[Stage]:
     """Its trainer plans and does not train."""
-    url = postgres.empty_database(server)
+    url = postgres.empty_database(postgres_server)
     await migrate_all(tmp_path, url)
     monkeypatch.setenv("TIDEMILL_TRAINER_TRAINS", "false")
     settings = mesh_settings(tmp_path, kafka=broker.bootstrap, db=url)

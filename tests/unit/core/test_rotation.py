@@ -1,5 +1,7 @@
 """The mesh's key is replaced while processes with the old and the new one work side by side."""
 
+import errno
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,22 @@ def test_the_next_key_is_made_once_and_nothing_switches_without_it(folder: Path)
     with pytest.raises(StartRefused, match="NO_NEXT_KEY"):
         rotation.switch(folder, NOON)
     assert rotation.make_next(folder) == rotation.make_next(folder)
+
+
+def test_without_a_key_there_is_no_next_one(tmp_path: Path) -> None:
+    with pytest.raises(StartRefused, match="KEY_MISSING"):
+        rotation.make_next(tmp_path / "nowhere")
+
+
+def test_a_folder_that_takes_no_files_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> int:  # root may write everywhere, so the kernel's answer is given here
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(StartRefused, match="KEYS_NOT_WRITABLE"):
+        rotation.make_next(folder)
 
 
 def test_private_parts_are_readable_by_their_owner_alone(folder: Path) -> None:
