@@ -1,8 +1,10 @@
 """The index is lost and comes back from the log, byte for byte."""
 
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from milvus_lite.server_manager import server_manager_instance
 from pymilvus import MilvusClient
 
@@ -70,6 +72,14 @@ async def search(mesh: Mesh, text: str) -> list[Any]:
     return list(await eventually(found))
 
 
+def same_hits(found: Sequence[Any], before: Sequence[Any]) -> bool:
+    """The same chunks in the same order. A score's last digits depend on where in the file a row
+    stands: which of the processor's wide registers added it up."""
+    chunks = [hit.chunk for hit in found] == [hit.chunk for hit in before]
+    scores = [hit.score for hit in found]
+    return chunks and scores == pytest.approx([hit.score for hit in before], abs=1e-6)
+
+
 async def vectors(mesh: Mesh) -> dict[str, list[float]]:
     """What the vector file holds by itself, byte for byte."""
     name = collection_name(TENANT, MODEL.version)
@@ -100,6 +110,6 @@ async def test_the_index_is_the_same_after_the_loss_of_everything_but_the_log(me
     assert again == {chunk: kept[chunk] for chunk in again}
     async with mesh.service("retriever") as runtime:
         assert await index_of(mesh) == before
-        assert await search(mesh, "Annual leave is 30 days.") == hits
+        assert same_hits(await search(mesh, "Annual leave is 30 days."), hits)
         await runtime.bus.relay.empty.wait()
     assert await ends(mesh.settings) == length
