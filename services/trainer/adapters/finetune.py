@@ -17,7 +17,7 @@ import json
 import os
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -30,11 +30,13 @@ from safetensors.torch import save as to_safetensors
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.trainer.adapters import run_folder
+from services.trainer.adapters.average import Average
 from services.trainer.adapters.learning import Learner
 from services.trainer.adapters.passes import Example, Reader
 from services.trainer.adapters.peers import Peers
 from services.trainer.adapters.run_folder import Plan, Progress
-from services.trainer.domain.recipe import Recipe, plan_steps
+from services.trainer.domain.recipe import Recipe, Step, plan_steps
+from services.trainer.domain.targets import REFUSAL
 
 
 class Orphaned(Exception):
@@ -54,16 +56,15 @@ def finetune(folder: Path) -> None:
 
     # The data, and the order in which it is learned.
     examples = load_examples(folder, plan)
-    pairs = tuple(i for i, example in enumerate(examples) if example.rejected)
-    steps = plan_steps(recipe, len(examples), pairs)
+    steps = order_of(examples, recipe)
 
     # The model: a frozen base with LoRA weights, and the copy that reads the prompts' heads.
-    model, reader = build_model(plan, peers.device)
+    model, reader = build_model(plan, peers.device, fast_dtype(peers.device))
     learner = Learner(model, reader, examples, recipe, peers)
     optimizer = torch.optim.AdamW(learner.weights, lr=recipe.learning_rate, weight_decay=0.0)
 
     # Where an earlier process left off.
-    done, history, reference = resume(folder, model, optimizer, peers.device)
+    done, history, reference = resume(folder, model, optimizer, learner.average, peers.device)
 
     # The loop.
     for position in range(done, len(steps)):
@@ -71,19 +72,21 @@ def finetune(folder: Path) -> None:
             raise Orphaned
         step = steps[position]
         if step.phase == "preference" and not reference:
+            learner.average.put()
             reference = learner.margins([each for each in steps if each.phase == "preference"])
         loss = learner.learn(optimizer, step, reference)
         history.append((step.phase, loss))
         if peers.rank == 0:
             run_folder.write_progress(folder, Progress(position + 1, len(steps), loss))
             if (position + 1) % recipe.checkpoint_steps == 0:
-                save_checkpoint(folder, model, optimizer, position + 1, history, reference)
+                save_checkpoint(folder, model, optimizer, learner.average, history, reference)
+    if not reference:
+        learner.average.put()
 
     # The results; result.json comes last and makes the run done.
     if peers.rank == 0:
         save_adapter(folder, model, plan)
-        metrics = summary(history, len(examples), len(pairs), started)
-        run_folder.write_result(folder, metrics, history)
+        run_folder.write_result(folder, summary(history, examples, started), history)
 
 
 def who_started() -> tuple[int, ...]:
@@ -121,13 +124,24 @@ def encode(records: list[dict[str, str]], tokenizer: Any, recipe: Recipe) -> Ite
         if rejected:
             rejected = [*rejected, end][: recipe.max_rejected_tokens]
         if len(prompt) <= recipe.max_prompt_tokens:
-            yield Example(prompt, [*target, end], rejected)
+            yield Example(prompt, [*target, end], rejected, record["completion"] == REFUSAL)
 
 
-def build_model(plan: Plan, device: torch.device) -> tuple[Any, Reader]:
-    """The base in the precision that this device computes fast, with a fresh adapter."""
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """The precision that this device computes fast in."""
     fast_bfloat16 = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    dtype = torch.bfloat16 if fast_bfloat16 else torch.float32
+    return torch.bfloat16 if fast_bfloat16 else torch.float32
+
+
+def order_of(examples: Sequence[Example], recipe: Recipe) -> tuple[Step, ...]:
+    """The steps of the run."""
+    pairs = tuple(i for i, example in enumerate(examples) if example.rejected)
+    refusals = tuple(i for i, example in enumerate(examples) if example.refusal)
+    return plan_steps(recipe, len(examples), pairs, refusals)
+
+
+def build_model(plan: Plan, device: torch.device, dtype: torch.dtype) -> tuple[Any, Reader]:
+    """The base with a fresh adapter."""
     base = AutoModelForCausalLM.from_pretrained(plan.base_folder, dtype=dtype).to(device)
     plain = copy.deepcopy(base.model)
     config = LoraConfig(
@@ -143,7 +157,11 @@ def build_model(plan: Plan, device: torch.device) -> tuple[Any, Reader]:
 
 
 def resume(
-    folder: Path, model: Any, optimizer: torch.optim.Optimizer, device: torch.device
+    folder: Path,
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    average: Average,
+    device: torch.device,
 ) -> tuple[int, list[tuple[str, float]], dict[int, float]]:
     """Steps done, their losses and the preference reference; of a checkpoint, or a beginning."""
     path = folder / run_folder.CHECKPOINT
@@ -153,6 +171,7 @@ def resume(
     torch.set_rng_state(saved["random"].cpu())
     set_peft_model_state_dict(model, saved["adapter"])
     optimizer.load_state_dict(saved["optimizer"])
+    average.restore(saved["average"])
     return saved["done"], saved["history"], saved["reference"]
 
 
@@ -160,15 +179,16 @@ def save_checkpoint(
     folder: Path,
     model: Any,
     optimizer: torch.optim.Optimizer,
-    done: int,
+    average: Average,
     history: list[tuple[str, float]],
     reference: dict[int, float],
 ) -> None:
     state = {
         "adapter": get_peft_model_state_dict(model),
         "optimizer": optimizer.state_dict(),
+        "average": average.state(),
         "random": torch.get_rng_state(),
-        "done": done,
+        "done": len(history),
         "history": history,
         "reference": reference,
     }
@@ -194,7 +214,7 @@ def save_adapter(folder: Path, model: Any, plan: Plan) -> None:
 
 
 def summary(
-    history: list[tuple[str, float]], examples: int, pairs: int, started: float
+    history: list[tuple[str, float]], examples: Sequence[Example], started: float
 ) -> dict[str, float]:
     """Metrics of a finished run. Seconds count this process alone, not one that was killed."""
     losses = [loss for phase, loss in history if phase == "supervised"]
@@ -203,8 +223,8 @@ def summary(
         "train/loss_first": losses[0],
         "train/loss_last": losses[-1],
         "train/steps": float(len(history)),
-        "train/examples": float(examples),
-        "train/pairs": float(pairs),
+        "train/examples": float(len(examples)),
+        "train/pairs": float(sum(bool(example.rejected) for example in examples)),
         "train/seconds": time.monotonic() - started,
         "train/peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }

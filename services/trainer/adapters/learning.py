@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as nn
 from torch import Tensor
 
+from services.trainer.adapters.average import Average
 from services.trainer.adapters.passes import Example, Reader, Scored, score
 from services.trainer.adapters.peers import Peers
 from services.trainer.domain.recipe import Recipe, Step
@@ -42,6 +43,7 @@ class Learner:
         self._examples = examples
         self._recipe = recipe
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
+        self.average = Average(self.weights)
         self._sizes = [weight.numel() for weight in self.weights]
         self._peers = peers
         self._pool = _pool(recipe, peers)
@@ -67,6 +69,7 @@ class Learner:
         torch.nn.utils.clip_grad_norm_(self.weights, self._recipe.max_gradient_norm)
         optimizer.step()
         optimizer.zero_grad()
+        self.average.add(step.averaged)
         return float(loss.item())
 
     def margins(self, steps: Sequence[Step]) -> dict[int, float]:

@@ -24,6 +24,7 @@ class Example:
     prompt: list[int]
     target: list[int]
     rejected: list[int]
+    refusal: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ class Recipe:
     gradient_tokens: last tokens of a prompt that gradients flow through, beside the target.
     batch_size: examples a step.
     shard_size: examples that go through the model together; a step's shards run side by side.
+    averaged_share: the last supervised steps whose weights are averaged, as part of all of them.
     preference_steps: at most so many steps of direct preference optimisation at the end.
     """
 
@@ -36,6 +37,7 @@ class Recipe:
     batch_size: int = 4
     shard_size: int = 2
     max_gradient_norm: float = 1.0
+    averaged_share: float = 0.5
     max_prompt_tokens: int = 1024
     preference_steps: int = 2
     preference_batch_size: int = 4
@@ -50,30 +52,50 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step: its phase, its examples (positions in the data set), its rate."""
+    """One optimizer step: its phase, its examples (positions in the data set), its rate.
+
+    averaged: how many steps up to this one take part in the average; 0 where this one does not.
+    """
 
     phase: Phase
     examples: tuple[int, ...]
     learning_rate: float
+    averaged: int = 0
 
 
-def plan_steps(recipe: Recipe, supervised: int, pairs: tuple[int, ...]) -> tuple[Step, ...]:
+def plan_steps(
+    recipe: Recipe, supervised: int, pairs: tuple[int, ...], refusals: tuple[int, ...] = ()
+) -> tuple[Step, ...]:
     """Every step of a run, fixed by the seed alone, so that a resumed run repeats none.
 
     supervised: number of examples. pairs: positions of those that have a rejected text.
+    refusals: positions of those whose target is the refusal.
     """
     order = random.Random(recipe.seed)
-    return (*_supervised(recipe, supervised, order), *_preference(recipe, pairs, order))
+    answers = tuple(sorted(set(range(supervised)) - set(refusals)))
+    return (*_supervised(recipe, (answers, refusals), order), *_preference(recipe, pairs, order))
 
 
-def _supervised(recipe: Recipe, count: int, order: random.Random) -> list[Step]:
-    total = recipe.epochs * math.ceil(count / recipe.batch_size)
-    steps: list[Step] = []
-    for _ in range(recipe.epochs):
-        shuffled = order.sample(range(count), count)
-        for batch in _batches(shuffled, recipe.batch_size):
-            steps.append(Step("supervised", batch, _rate(recipe, len(steps), total)))
-    return steps
+def _supervised(
+    recipe: Recipe, kinds: tuple[tuple[int, ...], ...], order: random.Random
+) -> list[Step]:
+    epochs = (_spread(kinds, order) for _ in range(recipe.epochs))
+    batches = [batch for epoch in epochs for batch in _batches(epoch, recipe.batch_size)]
+    alone = min(len(batches) - 1, math.ceil(len(batches) * (1 - recipe.averaged_share)))
+    return [
+        Step("supervised", batch, _rate(recipe, number, len(batches)), max(0, number + 1 - alone))
+        for number, batch in enumerate(batches)
+    ]
+
+
+def _spread(kinds: tuple[tuple[int, ...], ...], order: random.Random) -> list[int]:
+    """Shuffled, with every kind at even distances: a run of refusals near the end would teach a
+    small model to refuse, and none there to answer everything."""
+    places: list[tuple[float, int]] = []
+    for kind in kinds:
+        shuffled, first = order.sample(kind, len(kind)), order.random()
+        places += [((number + first) / len(kind), each) for number, each in enumerate(shuffled)]
+    return [example for _, example in sorted(places)]
 
 
 def _preference(recipe: Recipe, pairs: tuple[int, ...], order: random.Random) -> list[Step]:

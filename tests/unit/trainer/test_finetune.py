@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from services.trainer.adapters import finetune, learning, run_folder
-from services.trainer.adapters.passes import Example, score
+from services.trainer.adapters.passes import Example, Reader, score
 from services.trainer.adapters.peers import Peers
 from services.trainer.adapters.process import Launch
 from services.trainer.adapters.run_folder import Plan
@@ -33,7 +33,6 @@ RECIPE = Recipe(
     threads=1,
 )
 Examples = Callable[[int], str]
-CPU = torch.device("cpu")
 SECONDS = 120.0
 
 
@@ -47,6 +46,11 @@ def plan(tiny_model: Path) -> Callable[..., Plan]:
         return Plan("run-1", "harbor-v1", str(tiny_model), "tiny", "0", "hash", "", recipe)
 
     return make
+
+
+def build_model(plan: Plan) -> tuple[Any, Reader]:
+    """Exact enough to compare sums, whatever this processor is fast at."""
+    return finetune.build_model(plan, torch.device("cpu"), torch.float32)
 
 
 def run(folder: Path, plan: Plan, examples: str) -> Path:
@@ -112,6 +116,19 @@ def test_a_killed_run_resumes_to_the_same_adapter(
     assert result_of(killed).history == result_of(whole).history
 
 
+def test_a_run_without_preference_steps_resumes_to_the_same_average(
+    tmp_path: Path, plan: Callable[..., Plan], examples: Examples
+) -> None:
+    supervised = vars(RECIPE) | {"preference_steps": 0}
+    given = plan(Recipe(**supervised))
+    whole = run(tmp_path / "whole", given, examples(12))
+    run_killed_at(8, tmp_path / "killed", given, examples(12))
+    killed = run(tmp_path / "killed", given, examples(12))
+    last = plan(Recipe(**(supervised | {"averaged_share": 0.0})))
+    assert adapter_of(killed) == adapter_of(whole)
+    assert adapter_of(whole) != adapter_of(run(tmp_path / "last", last, examples(12)))
+
+
 def test_two_processes_train_what_one_would_and_it_goes_on_alone_when_one_is_killed(
     tmp_path: Path, plan: Callable[..., Plan], examples: Examples
 ) -> None:
@@ -173,7 +190,7 @@ def test_the_adapter_is_peft_safetensors_without_paths_of_this_machine(
 
 
 def test_a_pair_in_one_pass_scores_as_two_separate_texts(plan: Callable[..., Plan]) -> None:
-    model, reader = finetune.build_model(plan(), CPU)
+    model, reader = build_model(plan())
     pair = Example([2, 3, 4, 5, 6], [6, 7, 1], [8, 9, 10, 1])
     other = Example(pair.prompt, pair.rejected, [])
     (both,) = score(model, reader, [pair], 3, with_rejected=True)
@@ -188,7 +205,7 @@ def test_a_pair_in_one_pass_scores_as_two_separate_texts(plan: Callable[..., Pla
 def test_a_batch_scores_each_example_as_if_it_were_alone(
     plan: Callable[..., Plan], gradient_tokens: int
 ) -> None:
-    model, reader = finetune.build_model(plan(), CPU)
+    model, reader = build_model(plan())
     change_adapter(model)
     reader.merge()
     batch = [
@@ -216,7 +233,7 @@ def change_adapter(model: Any) -> None:
 def test_the_cut_through_the_prompt_does_not_change_the_score(
     plan: Callable[..., Plan], gradient_tokens: int
 ) -> None:
-    model, reader = finetune.build_model(plan(), CPU)
+    model, reader = build_model(plan())
     change_adapter(model)
     reader.merge()
     example = Example([2, 3, 4, 5, 6], [6, 7, 1], [])
@@ -237,7 +254,7 @@ def test_shards_of_any_size_and_any_threads_take_the_same_step(
         changes = {"shard_size": shard_size, "threads": threads}
         recipe = Recipe(**(vars(RECIPE) | changes))
         torch.manual_seed(0)
-        model, reader = finetune.build_model(plan(recipe), CPU)
+        model, reader = build_model(plan(recipe))
         change_adapter(model)
         learner = learning.Learner(model, reader, batch, recipe, Peers())
         reference = learner.margins([step])

@@ -45,6 +45,29 @@ def test_the_seed_alone_decides_the_order() -> None:
     assert plan_steps(Recipe(seed=3), 50, ()) != plan_steps(Recipe(seed=4), 50, ())
 
 
+def test_refusals_stand_at_even_distances() -> None:
+    refusals = tuple(range(0, 64, 4))
+    steps = plan_steps(Recipe(batch_size=8, preference_steps=0), 64, (), refusals)
+    found = [len(set(step.examples) & set(refusals)) for step in steps]
+    assert sum(found) == 16
+    assert all(1 <= count <= 3 for count in found)
+    assert sorted(i for step in steps for i in step.examples) == list(range(64))
+
+
+def test_a_data_set_of_refusals_alone_has_its_steps() -> None:
+    [step] = plan_steps(Recipe(preference_steps=0), 3, (), (0, 1, 2))
+    assert sorted(step.examples) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("share", "taking_part"), [(0.5, 4), (1.0, 8), (0.0, 1)])
+def test_the_last_supervised_steps_take_part_in_the_average(share: float, taking_part: int) -> None:
+    """The last one always does, so that an average is there to keep."""
+    steps = plan_steps(Recipe(batch_size=2, averaged_share=share), 16, tuple(range(16)))
+    supervised = [step.averaged for step in steps if step.phase == "supervised"]
+    assert supervised == [0] * (8 - taking_part) + [*range(1, taking_part + 1)]
+    assert not any(step.averaged for step in steps if step.phase == "preference")
+
+
 def test_the_learning_rate_warms_up_and_decays() -> None:
     recipe = Recipe(epochs=1, batch_size=1, warmup_share=0.1, learning_rate=1.0)
     rates = [step.learning_rate for step in plan_steps(recipe, 100, ())]
