@@ -57,3 +57,16 @@ def test_the_seed_alone_chooses_the_questions() -> None:
         for s in (1, 1, 2)
     )
     assert first == same != other
+
+
+def test_no_question_is_judged_in_two_rounds_nor_held_out() -> None:
+    handbook = load_handbook(DEFAULT_FOLDER, seed=1, pool=64, held_out=60)
+    rounds = [handbook.pool, *handbook.later, handbook.held_out]
+    assert [len(questions) for questions in rounds] == [64, 64, 64, 60]
+    assert len({question.text for questions in rounds for question in questions}) == 252
+    shares = [sum(not q.answer for q in questions) / len(questions) for questions in rounds[:3]]
+    assert max(shares) - min(shares) < 0.05
+
+
+def test_more_feedback_than_the_handbook_has_is_not_promised() -> None:
+    assert load_handbook(DEFAULT_FOLDER, seed=1, pool=160, held_out=60).later == []

@@ -71,8 +71,9 @@ class Flow:
             adapter = await self._teach(pool)
         with self._stages.stage("gate", "The evaluator gates the release on the held-out set"):
             record = await self._gate(adapter)
+        record = await self._learn_more(pool, record)
         with self._stages.stage("canary", "Canary on live traffic, then promotion"):
-            await self._canary(record, adapter)
+            await self._canary(record)
         with self._stages.stage("proof", "What the gate measured, and the first answers again"):
             await self._show_proof()
         with self._stages.stage("bad candidate", "Train on scrambled corrections; gate it"):
@@ -143,13 +144,34 @@ class Flow:
 
     async def _gate(self, adapter: str) -> ReleaseRecord:
         record = await wait_decided(self._client, adapter, self._output)
-        self._output.note(f"  release {record.release.release_id}: {state_name(record)}")
-        if record.state == RELEASE_STATE_REJECTED:
-            raise CommandFailed("GATE_REFUSED", f"the first candidate: {', '.join(record.reasons)}")
+        reasons = ", ".join(record.reasons)
+        self._output.note(f"  release {record.release.release_id}: {state_name(record)} {reasons}")
         return record
 
-    async def _canary(self, record: ReleaseRecord, adapter: str) -> None:
+    async def _learn_more(self, pool: list[Asked], record: ReleaseRecord) -> ReleaseRecord:
+        """The candidate that passes the gate: the first, or one that learned from more feedback.
+
+        What a few dozen corrections teach a small model depends on the processor's rounding too.
+        """
+        for questions in self._handbook.later:
+            if record.state != RELEASE_STATE_REJECTED:
+                break
+            self._report.refused_before.append(record)
+            self._stages.one_more()
+            with self._stages.stage("more feedback", "Refused: more users judge, it learns again"):
+                more = await ask_all(
+                    self._client, questions, self._tick("feedback pool"), user_prefix="more"
+                )
+                pool += more
+                record = await self._gate(await self._teach(more))
+        if record.state == RELEASE_STATE_REJECTED:
+            reasons = ", ".join(record.reasons)
+            raise CommandFailed("GATE_REFUSED", f"{reasons}; a larger --pool teaches more")
+        return record
+
+    async def _canary(self, record: ReleaseRecord) -> None:
         """Live traffic by many users until the evaluator has decided."""
+        adapter = record.release.adapter
         users = itertools.cycle(self._handbook.pool)
         for number in range(CANARY_ROUNDS):
             if record.state != RELEASE_STATE_CANARY:

@@ -26,6 +26,7 @@ class Report:
     documents: int = 0
     chunks: int = 0
     evaluation: EvaluationCompleted = field(default_factory=EvaluationCompleted)
+    refused_before: list[ReleaseRecord] = field(default_factory=list)
     promoted: ReleaseRecord | None = None
     refused: ReleaseRecord | None = None
     alerts: list[AlertRaised] = field(default_factory=list)
@@ -87,6 +88,10 @@ def document(report: Report, stages: Stages) -> dict[str, Any]:
             "before": promoted.release.parent_release_id if promoted else "",
             "after": promoted.release.release_id if promoted else "",
         },
+        "refused_before": [
+            {"release_id": record.release.release_id, "reasons": list(record.reasons)}
+            for record in report.refused_before
+        ],
         "bad_candidate": {
             "verdict": state_name(refused) if refused else "",
             "reasons": list(refused.reasons) if refused else [],
@@ -107,6 +112,8 @@ def show(report: Report, stages: Stages, output: Output) -> None:
     output.table(("held-out", "before", "after"), rows)
     n, p = len(report.after), report.score.p_value
     output.line(f"\nscore: n = {n}, one-sided paired permutation test p = {p:.2g}")
+    for record in report.refused_before:
+        output.line(f"refused before: {record.release.release_id} ({', '.join(record.reasons)})")
     if report.promoted and report.refused:
         output.line(
             f"release {report.promoted.release.parent_release_id} -> "

@@ -28,6 +28,10 @@ class Stages:
             self.seconds.append((name, elapsed))
             self.output.note(f"  [dim]{elapsed:.1f} s[/dim]")
 
+    def one_more(self) -> None:
+        """A stage that was not planned is about to begin."""
+        self.planned += 1
+
     def documents(self) -> list[dict[str, object]]:
         return [{"name": name, "seconds": round(value, 2)} for name, value in self.seconds]
 
