@@ -229,9 +229,10 @@ class GroupMachine(RuleBasedStateMachine):
     @rule(number=CLIENTS)
     def leave(self, number: int) -> None:
         client = self.clients[number]
-        self._try(self.group.leave, self.now, client.member_id, client.instance_id)
+        left = client.member_id  # the answer to a join that still waits may take it away
+        self._try(self.group.leave, self.now, left, client.instance_id)
         self._give_up_former_ids(client)
-        self.signs_of_life.pop(client.member_id, None)
+        self.signs_of_life.pop(left, None)
         client.member_id, client.joined, client.share = "", None, None
 
     @rule(seconds=st.sampled_from([0.1, 2.0, 5.0, 11.0, 31.0]))
