@@ -41,9 +41,8 @@ def draw(lines: Lines, count: int, seed: int) -> tuple[Lines, Lines]:
     answers = [line for line in lines if not is_refusal(line)]
     share = round(count * len(refusals) / len(lines))
     chosen = order.sample(refusals, share) + order.sample(answers, count - share)
-    return [each for each in lines if each in chosen], [
-        each for each in lines if each not in chosen
-    ]
+    learned = [line for line in lines if line in chosen]
+    return learned, [line for line in lines if line not in chosen]
 
 
 def refuses(model: Any, tokenizer: Any, lines: Lines) -> list[bool]:
@@ -96,6 +95,8 @@ def main() -> None:
         sys.exit(
             f"{options.dataset} has {len(lines)} lines: too few to train on {options.examples}"
         )
+    if not 0 < sum(map(is_refusal, lines)) < len(lines):
+        sys.exit(f"{options.dataset} needs both refusals and answers to tell them apart")
     for seed in range(options.draws):
         print(json.dumps(one(lines, options, seed)), flush=True)
 

@@ -129,27 +129,28 @@ class Flow:
                     self._output.line(f"     [{c.marker}] {place}")
 
     async def _teach(self, pool: list[Asked]) -> str:
-        known = {run.run_id for run in await list_runs(self._client)}
         events = honest_feedback(pool)
-        await self._send(pool, events)
         kinds = Counter(str(event.WhichOneof("signal")) for event in events)
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-        self._output.note(f"  sent {len(events)} feedback events: {counted}")
-        run = await wait_trained(self._client, known, self._output)
-        return run.adapter
+        return await self._train_on(pool, events, f"feedback events: {counted}")
 
-    async def _send(self, asked: list[Asked], events: list[FeedbackRecorded]) -> None:
+    async def _train_on(self, asked: list[Asked], events: list[FeedbackRecorded], what: str) -> str:
+        """The adapter that the trainer makes of the events."""
+        known = {run.run_id for run in await list_runs(self._client)}
         for item, event in zip(asked, events, strict=True):
             await self._client.record_feedback(event, traceparent=item.answer.traceparent)
+        self._output.note(f"  sent {len(events)} {what}")
+        return (await wait_trained(self._client, known, self._output)).adapter
 
     async def _gate(self, adapter: str) -> ReleaseRecord:
         record = await wait_decided(self._client, adapter, self._output)
-        reasons = ", ".join(record.reasons)
-        self._output.note(f"  release {record.release.release_id}: {state_name(record)} {reasons}")
+        decided = f"{state_name(record)} {', '.join(record.reasons)}".rstrip()
+        self._output.note(f"  release {record.release.release_id}: {decided}")
         return record
 
     async def _learn_more(self, pool: list[Asked], record: ReleaseRecord) -> ReleaseRecord:
-        """The candidate that passes the gate: the first, or one that learned from more feedback.
+        """The candidate that passes the gate: the first, or one that learned from more feedback,
+        which joins the pool.
 
         What a few dozen corrections teach a small model depends on the processor's rounding too.
         """
@@ -205,15 +206,9 @@ class Flow:
             await self._show(question)
 
     async def _bad_candidate(self, pool: list[Asked]) -> None:
-        known = {run.run_id for run in await list_runs(self._client)}
         events = scrambled_feedback(pool, self._report.seed)
-        await self._send(pool, events)
-        self._output.note(f"  sent {len(events)} scrambled corrections")
-        run = await wait_trained(self._client, known, self._output)
-        record = await wait_decided(self._client, run.adapter, self._output)
-        self._report.refused = record
-        reasons = ", ".join(record.reasons)
-        self._output.note(f"  release {record.release.release_id}: {state_name(record)} {reasons}")
+        adapter = await self._train_on(pool, events, "scrambled corrections")
+        record = self._report.refused = await self._gate(adapter)
         if record.state != RELEASE_STATE_REJECTED:
             raise CommandFailed("GATE_FAILED", "the scrambled candidate was not refused")
 
