@@ -25,7 +25,7 @@ does not name is parked: it would be dropped silently otherwise.
 | header | meaning |
 |---|---|
 | `ce_id` | the event's id, 1-200 visible ASCII characters, unique within the tenant; sending it again is harmless |
-| `ce_type` | `tidemill.` and the topic's name; another type is parked |
+| `ce_type` | `tidemill.` and the topic's name; another type is dead-lettered |
 | `ce_source`, `ce_time`, `ce_specversion` | CloudEvents 1.0, binary mode |
 | `traceparent` | W3C trace context; the consumer's spans continue it |
 | `content-type` | `application/protobuf` (default) or `application/json` |
@@ -34,7 +34,7 @@ does not name is parked: it would be dropped silently otherwise.
 A dead letter keeps the record's key, value and headers without the token, and adds `tidemill-reason`,
 `tidemill-detail`, `tidemill-consumer`, `tidemill-origin` (topic/partition/offset), `tidemill-origin-time`
 and `tidemill-dead-letter-id`. Dead letters stay for {days} days. What is
-parked, and what to do about it: [dead letters](dead-letters.md). Why: [decision 1](decisions/0001-delivery.md).
+dead-lettered, and what to do about it: [dead letters](dead-letters.md). Why: [decision 1](decisions/0001-delivery.md).
 
 | topic | message | owner | partitions | kept | written by |
 |---|---|---|---|---|---|
@@ -141,7 +141,7 @@ def events() -> str:
 MEANINGS = {
     Outcome.APPLIED: "effects, inbox row and outbox rows committed",
     Outcome.DUPLICATE: "done by an earlier delivery",
-    Outcome.PARKED: "written as a dead letter",
+    Outcome.DEAD_LETTERED: "written as a dead letter",
     Outcome.HELD: "handed back to the broker: storage is down or the service stops",
     Outcome.SKIPPED: "a replay that is meant for another consumer",
 }

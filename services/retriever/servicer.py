@@ -7,8 +7,8 @@ from tidemill.api.common.v1 import Chunk
 from tidemill.api.retriever.v1 import (
     GetIndexRequest,
     GetIndexResponse,
-    Hit,
     RetrieverServiceServicer,
+    ScoredChunk,
     SearchRequest,
     SearchResponse,
 )
@@ -29,7 +29,7 @@ class RetrieverServicer(RetrieverServiceServicer):
             request.embedding_model,
             request.top_k,
         )
-        return SearchResponse(hits=[to_hit(passage) for passage in passages])
+        return SearchResponse(chunks=[to_scored_chunk(passage) for passage in passages])
 
     async def GetIndex(self, request: GetIndexRequest, context: Any) -> GetIndexResponse:
         index = await describe_index(self._searching.database, current_caller().tenant_id)
@@ -41,9 +41,9 @@ class RetrieverServicer(RetrieverServiceServicer):
         )
 
 
-def to_hit(passage: Passage) -> Hit:
+def to_scored_chunk(passage: Passage) -> ScoredChunk:
     chunk, version = passage.chunk, passage.version
-    return Hit(
+    return ScoredChunk(
         chunk=Chunk(
             chunk_id=chunk.chunk_id,
             document_id=version.document_id,

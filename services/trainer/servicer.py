@@ -57,7 +57,7 @@ class TrainerServicer(TrainerServiceServicer):
             needed_feedback=self._needed,
             training=state.training,
             waiting_feedback=state.waiting,
-            skipped_feedback=state.skipped,
+            excluded_feedback=state.skipped,
         )
 
     async def GetLineage(self, request: GetLineageRequest, context: Any) -> GetLineageResponse:

@@ -32,7 +32,7 @@ def main() -> int:
     if options.json:
         options.json.write_text(text)
     sys.stdout.write(text)
-    return 0 if dlq["parked"] == dlq["healed"] + dlq["dropped"] else 1
+    return 0 if dlq["dead_lettered"] == dlq["healed"] + dlq["dropped"] else 1
 
 
 async def rounds(folder: Path, seconds: float) -> Counter[str]:

@@ -179,7 +179,7 @@ async def measure(
     with capture_logs():
         async with run_service("ingest", outside.settings, side_by_side(handler, clean)):
             await until(all_good)
-            letters = await settled(outside, bad, State.PARKED)
+            letters = await settled(outside, bad, State.DEAD_LETTERED)
     return Measured(pace_of(handler, clean), handler, clean, letters)
 
 
@@ -216,7 +216,7 @@ async def poison_round(
     curable = {x for x in bad if x.partition("-")[0] not in ("broken", "schema")}
     handler = Handler()
     async with run_service("ingest", outside.settings, handler.lifespan) as runtime:
-        parked = await settled(outside, bad, State.PARKED)
+        parked = await settled(outside, bad, State.DEAD_LETTERED)
         handler.fixed = True
         identity = Identity(
             load_or_create_key(outside.settings.home / "keys"), "operator", SystemClock()
@@ -229,7 +229,7 @@ async def poison_round(
         dropped = await settled(outside, bad - curable, State.DROPPED)
         applied = Counter(await effects(runtime))
     return {
-        "parked": len({x.event_id for x in parked}),
+        "dead_lettered": len({x.event_id for x in parked}),
         "healed": sum(applied[x] == 1 for x in curable),
         "dropped": sum(not applied[x.event_id] for x in dropped),
     }

@@ -56,14 +56,14 @@ async def test_a_dropped_letter_waits_no_more_and_says_who_why_and_when(
         letters = await letters_of(outside, eventually, "bug", "refused")
     one = letters["event-refused"]
     assert await dlq("drop", one, "--by", "ops", *WHY) == (0, {"dropped": 1, "settled": 0})
-    assert await listed(dlq) == [("event-bug", "parked")]
+    assert await listed(dlq) == [("event-bug", "dead_lettered")]
     code, document = await dlq("list", "--state", "dropped")
     assert code == 0
     (dropped,) = document["dead_letters"]
     assert (dropped["id"], dropped["state"]) == (one, "dropped")
     assert (dropped["dropped"]["by"], dropped["dropped"]["why"]) == ("ops", "sent by a test")
     assert dropped["dropped"]["at"] > "2026"
-    assert document["counts"]["parked"] == 1
+    assert document["counts"]["dead_lettered"] == 1
     assert document["counts"]["dropped"] == 1
     assert await dlq("drop", one, *WHY) == (0, {"dropped": 0, "settled": 1})
 

@@ -72,7 +72,7 @@ async def test_a_flood_stops_the_consumer_is_told_to_every_tenant_and_ends_with_
             (alert,) = await eventually(told)
             assert alert.kind == events.ALERT_KIND_DELIVERY
             assert (alert.reason, alert.consumer) == (
-                "DEAD_LETTER_FLOOD",
+                "DEAD_LETTER_LIMIT_EXCEEDED",
                 "ingest/documents.submitted.v1",
             )
             assert (alert.measured, alert.limit, alert.unit) == (100, 100, "dead_letters_in_a_row")

@@ -86,4 +86,4 @@ async def test_bad_events_of_all_kinds_are_parked_then_healed_once_or_dropped(
     outside: Any, run_service: Any
 ) -> None:
     found = await poison_round(outside, run_service)
-    assert found == {"parked": 6, "healed": 3, "dropped": 3}
+    assert found == {"dead_lettered": 6, "healed": 3, "dropped": 3}

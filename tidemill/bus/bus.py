@@ -16,7 +16,7 @@ from tidemill.bus.admin import create_topics
 from tidemill.bus.attempt import Handler
 from tidemill.bus.consumer import Consumer
 from tidemill.bus.envelope import TOKEN, split_key
-from tidemill.bus.flood import DEAD_LETTER_FLOOD, stopped_message, tell_stopped
+from tidemill.bus.flood import DEAD_LETTER_LIMIT_EXCEEDED, stopped_message, tell_stopped
 from tidemill.bus.goodbye import say_goodbye
 from tidemill.bus.line import BESIDE, Line
 from tidemill.bus.migrations import MIGRATIONS
@@ -173,7 +173,7 @@ class Bus:
         if flood is None or consumer.name in self._flooded:
             return
         self._flooded.add(consumer.name)
-        log.error("consumer_stopped", consumer=consumer.name, reason=DEAD_LETTER_FLOOD)
+        log.error("consumer_stopped", consumer=consumer.name, reason=DEAD_LETTER_LIMIT_EXCEEDED)
         self._telemetry.level(catalogue.CONSUMER_STOPPED, 1, consumer=consumer.name)
         found = [s for s in self._subscriptions if s.consumer is consumer]
         self._spawn(found[0].subscriber.stop())

@@ -204,7 +204,7 @@ class Consumer(Generic[M]):
         span.set_status(Status(StatusCode.ERROR, fault.reason.value))
         await self._park(record, claim, fault, traceparent_of(span))
         self.brake.parked()
-        return Outcome.PARKED
+        return Outcome.DEAD_LETTERED
 
     async def _try(self, record: Record, sender: Sender) -> Fault | None:
         """None when applied, else the fault to park it with."""
@@ -264,5 +264,5 @@ class Consumer(Generic[M]):
             session.add(dead_letter(record, self.name, fault, traceparent))
             row = await inbox.find(session, claim)
             await inbox.mark(session, claim, inbox.DEAD, self.clock.now(), row=row)
-        log.error("event_parked", consumer=self.name, reason=fault.reason.value)
+        log.error("event_dead_lettered", consumer=self.name, reason=fault.reason.value)
         self.telemetry.count(catalogue.DEAD_LETTERS, consumer=self.name, reason=fault.reason.value)

@@ -97,7 +97,7 @@ def may_replay(letter: DeadLetter, *, asked: bool) -> bool:
     """asked: somebody named this letter, and not just a filter that fits it."""
     if letter.state is State.SUPERSEDED:
         return False
-    return asked or letter.state is State.PARKED
+    return asked or letter.state is State.DEAD_LETTERED
 
 
 async def choose(
@@ -130,7 +130,7 @@ async def drop_dead_letters(
     """Mark letters that wait as not needed; all of them without a filter. A drop that was cut
     short is repeated without harm: only letters that still wait get a mark."""
     wanted = await choose(bootstrap, letter_id, topic, reason)
-    chosen = [x for x in wanted if x.state is State.PARKED]
+    chosen = [x for x in wanted if x.state is State.DEAD_LETTERED]
     if chosen:
         async with producing(bootstrap) as producer:
             for letter in chosen:

@@ -23,7 +23,7 @@ TRACEPARENT = "traceparent"
 CONTENT_TYPE = "content-type"
 CONSUMER = "tidemill-consumer"
 REPLAY = "tidemill-replay"
-# Of a dead letter: its id, why it was parked, and the record that it was.
+# Of a dead letter: its id, why it was dead-lettered, and the record that it was.
 DEAD_LETTER_ID = "tidemill-dead-letter-id"
 REASON = "tidemill-reason"
 DETAIL = "tidemill-detail"

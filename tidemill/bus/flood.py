@@ -16,7 +16,7 @@ from tidemill.topics import CONSUMERS_STOPPED
 
 log = structlog.get_logger()
 
-DEAD_LETTER_FLOOD = "DEAD_LETTER_FLOOD"
+DEAD_LETTER_LIMIT_EXCEEDED = "DEAD_LETTER_LIMIT_EXCEEDED"
 RETRY_SECONDS = 5.0
 
 OpenUnit = Callable[[str], AbstractAsyncContextManager[Unit]]
@@ -25,7 +25,7 @@ OpenUnit = Callable[[str], AbstractAsyncContextManager[Unit]]
 def stopped_message(consumer: str, flood: Flood, at: datetime) -> ConsumerStopped:
     message = ConsumerStopped(
         consumer=consumer,
-        reason=DEAD_LETTER_FLOOD,
+        reason=DEAD_LETTER_LIMIT_EXCEEDED,
         measured=flood.measured,
         limit=flood.limit,
         unit=flood.unit,

@@ -21,7 +21,7 @@ HEALED = "tidemill-healed"
 class State(StrEnum):
     """Where a letter stands."""
 
-    PARKED = "parked"
+    DEAD_LETTERED = "dead_lettered"
     """Waits for somebody: neither replayed nor dropped."""
     REPLAYED = "replayed"
     """Sent again; the consumer has not told the outcome yet."""
@@ -46,7 +46,7 @@ class Drop:
 class Standing:
     """replays: how often the letter was sent again."""
 
-    state: State = State.PARKED
+    state: State = State.DEAD_LETTERED
     replays: int = 0
     drop: Drop | None = None
 
@@ -83,7 +83,7 @@ def after(standing: Standing, mark: Mark) -> Standing:
     if mark.kind is State.REPLAYED:
         state = standing.state if settled else State.REPLAYED
         return replace(standing, state=state, replays=standing.replays + 1)
-    if mark.kind is State.DROPPED and standing.state is State.PARKED:
+    if mark.kind is State.DROPPED and standing.state is State.DEAD_LETTERED:
         return replace(standing, state=State.DROPPED, drop=mark.drop)
     if mark.kind is State.HEALED and not settled:
         return replace(standing, state=State.HEALED)

@@ -26,8 +26,10 @@ TOPIC_OPTION = typer.Option(None, "--topic", help="Only letters of this topic.")
 REASON_OPTION = typer.Option(None, "--reason", help="Only letters with this reason.")
 ALL_OPTION = typer.Option(False, "--all", help="Every dead letter.")
 ONE_ARGUMENT = typer.Argument(None, help="One letter; without it, those the options choose.")
-STATE_HELP = "parked, replayed, healed, dropped, superseded, or all; the first two without it."
-OPEN = (State.PARKED, State.REPLAYED)
+STATE_HELP = (
+    "dead_lettered, replayed, healed, dropped, superseded, or all; the first two without it."
+)
+OPEN = (State.DEAD_LETTERED, State.REPLAYED)
 EVERY = 2**31
 MAX_WHY = 200
 
@@ -196,6 +198,8 @@ def drop(
 
 async def ask_first(address: str, topic: str | None, reason: str | None) -> None:
     """Refuses, and says how many letters the same call with --yes would drop."""
-    found = [x for x in await choose(address, None, topic, reason) if x.state is State.PARKED]
+    found = [
+        x for x in await choose(address, None, topic, reason) if x.state is State.DEAD_LETTERED
+    ]
     hint = f"{len(found)} letters would be dropped; add --yes to drop them"
     raise CommandFailed("CONFIRMATION_NEEDED", hint, 2, {"would_drop": len(found)})

@@ -84,7 +84,7 @@ class Smoke:
         stub = TrainerServiceStub(self._client.channels.to("trainer"))
         token = self._client.token
         told = await call(stub.GetTrigger, GetTriggerRequest(), token=token, timeout=RPC_SECONDS)
-        skipped: dict[str, int] = dict(told.skipped_feedback)
+        skipped: dict[str, int] = dict(told.excluded_feedback)
         return int(told.pending_feedback) + sum(skipped.values())
 
     async def _answers(self) -> int:

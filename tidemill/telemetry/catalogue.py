@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     """Effects, inbox row and outbox rows committed."""
     DUPLICATE = "duplicate"
     """Done by an earlier delivery."""
-    PARKED = "parked"
+    DEAD_LETTERED = "dead_lettered"
     """Written as a dead letter."""
     HELD = "held"
     """Handed back to the broker: storage is down or the service stops."""
@@ -67,7 +67,7 @@ DEAD_LETTERS = Metric(
     "tidemill.dead_letters",
     Kind.COUNTER,
     "1",
-    "Records parked as dead letters.",
+    "Records written to a dead-letter topic.",
     ("consumer", "reason"),
 )
 CONSUMER_LAG = Metric(
@@ -81,7 +81,7 @@ CONSUMER_STOPPED = Metric(
     "tidemill.consumer.stopped",
     Kind.GAUGE,
     "1",
-    "1 when the consumer stopped by itself, because it parked too much.",
+    "1 when the consumer stopped by itself, because it dead-lettered too many records.",
     ("consumer",),
 )
 OUTBOX_DEPTH = Metric(

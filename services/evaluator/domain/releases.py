@@ -104,7 +104,7 @@ def reject(ledger: Ledger, release_id: str, reasons: tuple[str, ...]) -> tuple[C
 def start_canary(ledger: Ledger, release_id: str) -> tuple[Change, ...]:
     """The gate passed the candidate against the release that is still in force."""
     entry = _entry(ledger, release_id, State.PROPOSED)
-    _require(entry.parent_id == _in_force(ledger).release_id, "BASELINE_NOT_IN_FORCE")
+    _require(entry.parent_id == _in_force(ledger).release_id, "BASELINE_NOT_LIVE")
     return _changes(ledger, (replace(entry, state=State.CANARY), ()))
 
 
@@ -115,7 +115,7 @@ def promote(ledger: Ledger, release_id: str, reasons: tuple[str, ...]) -> tuple[
     change has a release in force at every moment.
     """
     entry, parent = _entry(ledger, release_id, State.CANARY), _in_force(ledger)
-    _require(entry.parent_id == parent.release_id, "BASELINE_NOT_IN_FORCE")
+    _require(entry.parent_id == parent.release_id, "BASELINE_NOT_LIVE")
     return _changes(
         ledger,
         (replace(entry, state=State.PROMOTED), reasons),
@@ -166,7 +166,7 @@ def _entry(ledger: Ledger, release_id: str, state: State) -> Entry:
 def _in_force(ledger: Ledger) -> Entry:
     in_force = ledger.in_force
     if in_force is None:
-        raise TransitionRefused("NOTHING_IN_FORCE")
+        raise TransitionRefused("NO_LIVE_RELEASE")
     return in_force
 
 

@@ -4,7 +4,7 @@ import grpc
 
 from services.inference.domain.answer import Chunk, Retrieved
 from tidemill.api.embedder.v1 import EmbedderServiceStub, EmbedRequest
-from tidemill.api.retriever.v1 import Hit, RetrieverServiceStub, SearchRequest
+from tidemill.api.retriever.v1 import RetrieverServiceStub, ScoredChunk, SearchRequest
 from tidemill.rpc import call
 
 
@@ -27,18 +27,20 @@ class Retrieval:
             top_k=self._top_k,
         )
         found = await call(self._retriever.Search, request, token=token, timeout=timeout)
-        hits = enumerate(found.hits[: self._top_k], 1)
-        return Retrieved(embedded.vectors[0], tuple(_chunk(marker, hit) for marker, hit in hits))
+        chunks = enumerate(found.chunks[: self._top_k], 1)
+        return Retrieved(
+            embedded.vectors[0], tuple(_chunk(marker, each) for marker, each in chunks)
+        )
 
 
-def _chunk(marker: int, hit: Hit) -> Chunk:
+def _chunk(marker: int, found: ScoredChunk) -> Chunk:
     return Chunk(
         marker=marker,
-        chunk_id=hit.chunk.chunk_id,
-        document_id=hit.chunk.document_id,
-        version=hit.chunk.version,
-        title=hit.title,
-        headings=tuple(hit.chunk.headings),
-        text=hit.chunk.text,
-        score=hit.score,
+        chunk_id=found.chunk.chunk_id,
+        document_id=found.chunk.document_id,
+        version=found.chunk.version,
+        title=found.title,
+        headings=tuple(found.chunk.headings),
+        text=found.chunk.text,
+        score=found.score,
     )

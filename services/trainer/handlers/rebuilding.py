@@ -35,7 +35,7 @@ async def restore_run(message: events.RunChanged, record: Record, unit: Unit) ->
         row = run_row(message, record)
         unit.session.add(row)
         await unit.session.flush()
-        pairs = [(lesson.feedback_id, lesson.answer_id) for lesson in message.lessons]
+        pairs = [(lesson.feedback_id, lesson.answer_id) for lesson in message.examples]
         unit.session.add_all(lineage_rows(row.tenant_id, row.run_id, pairs))
         taken = list(message.taken_feedback_ids)
         await signals.mark_taken(unit.session, row.tenant_id, row.run_id, taken)

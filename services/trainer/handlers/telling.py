@@ -38,7 +38,7 @@ def run_changed(
         reason=row.reason,
         dataset=dataset_of(row),
         base_model=row.base_version,
-        lessons=[events.TrainedLesson(feedback_id=f, answer_id=a) for f, a in lessons],
+        examples=[events.TrainedExample(feedback_id=f, answer_id=a) for f, a in lessons],
         taken_feedback_ids=taken,
         steps=row.steps_done,
         planned_steps=row.steps_planned,

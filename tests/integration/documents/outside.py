@@ -12,7 +12,7 @@ from tests.waiting import eventually
 from tidemill.api.embedder.v1 import EmbedderServiceStub, EmbedRequest
 from tidemill.api.events.v1 import DocumentSubmitted
 from tidemill.api.ingest.v1 import Document, GetDocumentRequest, IngestServiceStub
-from tidemill.api.retriever.v1 import Hit, RetrieverServiceStub, SearchRequest
+from tidemill.api.retriever.v1 import RetrieverServiceStub, ScoredChunk, SearchRequest
 from tidemill.bus.envelope import TOKEN, event_headers
 from tidemill.clock import SystemClock
 from tidemill.faults import Fault, Reason
@@ -94,7 +94,7 @@ class Outside:
         found: Document = await eventually(holds)
         return found
 
-    async def search(self, question: str, top_k: int = 5) -> list[Hit]:
+    async def search(self, question: str, top_k: int = 5) -> list[ScoredChunk]:
         embedded = await call(
             EmbedderServiceStub(self.channels.to("embedder")).Embed,
             EmbedRequest(texts=[question]),
@@ -106,7 +106,7 @@ class Outside:
         )
         stub = RetrieverServiceStub(self.channels.to("retriever"))
         answer = await call(stub.Search, request, token=self.token, timeout=10.0)
-        return list(answer.hits)
+        return list(answer.chunks)
 
     async def read(self, topic: str) -> list[Any]:
         """All records of a topic as they are now."""

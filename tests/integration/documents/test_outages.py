@@ -48,7 +48,7 @@ async def find(outside: Outside, text: str) -> list[str]:
     request = SearchRequest(vector=vector_of(text), embedding_model=MODEL)
     stub = RetrieverServiceStub(outside.channels.to("retriever"))
     answer = await call(stub.Search, request, token=outside.token, timeout=5.0)
-    return [hit.chunk.text for hit in answer.hits]
+    return [found.chunk.text for found in answer.chunks]
 
 
 async def finds(outside: Outside, text: str) -> bool:

@@ -63,7 +63,7 @@ async def search(mesh: Mesh, text: str) -> list[Any]:
 
     async def found() -> Any:
         try:
-            return (await call(stub.Search, request, token=token, timeout=10)).hits
+            return (await call(stub.Search, request, token=token, timeout=10)).chunks
         except Fault as fault:
             if not fault.retryable:
                 raise

@@ -83,11 +83,11 @@ async def test_what_cannot_teach_is_counted_and_starts_nothing(stage: Stage) -> 
 
         async def settled() -> bool:
             state = await stage.trigger()
-            return sum(state.skipped_feedback.values()) == 8 and state.waiting_feedback == 1
+            return sum(state.excluded_feedback.values()) == 8 and state.waiting_feedback == 1
 
         await eventually(settled)
         state = await stage.trigger()
-        assert dict(state.skipped_feedback) == {
+        assert dict(state.excluded_feedback) == {
             "EVALUATION_ANSWER": 4,
             "DOCUMENT_NOT_RETRIEVED": 4,
         }

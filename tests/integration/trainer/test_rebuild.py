@@ -17,7 +17,7 @@ async def test_a_data_set_and_its_run_come_back_and_nothing_is_trained_again(sta
 
         async def settled() -> bool:
             state = await stage.trigger()
-            return state.pending_feedback == 4 and sum(state.skipped_feedback.values()) == 1
+            return state.pending_feedback == 4 and sum(state.excluded_feedback.values()) == 1
 
         await eventually(settled)
         lineage = await stage.call("GetLineage", api.GetLineageRequest(adapter=event.adapter))

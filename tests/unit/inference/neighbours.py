@@ -16,7 +16,12 @@ from tidemill.api.embedder.v1 import EmbedderServiceServicer, EmbedRequest, Embe
 from tidemill.api.embedder.v1.embedder_service_pb2_grpc import (
     add_EmbedderServiceServicer_to_server,
 )
-from tidemill.api.retriever.v1 import Hit, RetrieverServiceServicer, SearchRequest, SearchResponse
+from tidemill.api.retriever.v1 import (
+    RetrieverServiceServicer,
+    ScoredChunk,
+    SearchRequest,
+    SearchResponse,
+)
 from tidemill.api.retriever.v1.retriever_service_pb2_grpc import (
     add_RetrieverServiceServicer_to_server,
 )
@@ -27,7 +32,7 @@ VECTOR = np.full(4, 0.5, dtype="<f4").tobytes()
 MODEL = EmbeddingModel(name="tiny", version="v1", dimensions=4)
 
 
-def hit(ordinal: int, text: str, score: float, title: str = "Annual leave") -> Hit:
+def scored(ordinal: int, text: str, score: float, title: str = "Annual leave") -> ScoredChunk:
     chunk = Chunk(
         chunk_id=f"chunk-{ordinal}",
         document_id="hr/annual-leave",
@@ -36,13 +41,15 @@ def hit(ordinal: int, text: str, score: float, title: str = "Annual leave") -> H
         headings=["Entitlement"],
         text=text,
     )
-    return Hit(chunk=chunk, score=score, title=title, source_uri="https://example.com/leave")
+    return ScoredChunk(
+        chunk=chunk, score=score, title=title, source_uri="https://example.com/leave"
+    )
 
 
-LEAVE_HITS = (
-    hit(0, "Every employee gets 27 days of annual leave.", 0.71),
-    hit(1, "Leave is requested in the portal Driftwood.", 0.52),
-    hit(2, "Carried leave expires on 30 April.", 0.33),
+LEAVE_CHUNKS = (
+    scored(0, "Every employee gets 27 days of annual leave.", 0.71),
+    scored(1, "Leave is requested in the portal Driftwood.", 0.52),
+    scored(2, "Carried leave expires on 30 April.", 0.33),
 )
 
 
@@ -50,7 +57,7 @@ LEAVE_HITS = (
 class Neighbours(EmbedderServiceServicer, RetrieverServiceServicer):
     """Embedder and retriever on one port."""
 
-    hits: Sequence[Hit] = LEAVE_HITS
+    chunks: Sequence[ScoredChunk] = LEAVE_CHUNKS
     fault: Fault | None = None
     stall: bool = False
     tokens: list[str] = field(default_factory=list)
@@ -78,7 +85,7 @@ class Neighbours(EmbedderServiceServicer, RetrieverServiceServicer):
             await asyncio.Event().wait()
         if self.fault:
             await context.abort_with_status(to_status(self.fault))
-        return SearchResponse(hits=self.hits)
+        return SearchResponse(chunks=self.chunks)
 
 
 @dataclass

@@ -5,7 +5,7 @@ import pytest
 from services.inference.domain.prompts import find_prompt
 from services.inference.domain.refusals import TEXTS, Refusal
 from tests.unit.inference.conftest import House
-from tests.unit.inference.neighbours import VECTOR, hit
+from tests.unit.inference.neighbours import VECTOR, scored
 from tidemill import topics
 from tidemill.api.events.v1 import PURPOSE_PRODUCTION
 from tidemill.api.inference.v1 import GenerateRequest
@@ -92,7 +92,7 @@ async def test_personal_data_of_the_model_is_neither_streamed_nor_recorded(house
 async def test_question_without_a_near_chunk_is_refused_without_asking_the_model(
     house: House,
 ) -> None:
-    house.neighbours.hits = (hit(0, "Every employee gets 27 days.", 0.29),)
+    house.neighbours.chunks = (scored(0, "Every employee gets 27 days.", 0.29),)
     _, delta, completed = await house.ask()
     assert delta.text_delta == TEXTS[Refusal.NO_RELEVANT_DOCUMENT]
     done = completed.completed
@@ -106,7 +106,7 @@ async def test_question_without_a_near_chunk_is_refused_without_asking_the_model
 
 
 async def test_empty_index_is_a_refusal_and_no_error(house: House) -> None:
-    house.neighbours.hits = ()
+    house.neighbours.chunks = ()
     *_, completed = await house.ask()
     assert completed.completed.refusal_reason == "NO_RELEVANT_DOCUMENT"
 

@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Access(_message.Message):
-    """What a caller needs to use an RPC, and how large its request may be."""
+    """Permission, size and time limits of an RPC."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

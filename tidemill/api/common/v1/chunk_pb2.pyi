@@ -20,7 +20,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Chunk(_message.Message):
-    """A passage of one version of one document; the unit that is embedded, retrieved and cited."""
+    """A part of the text of one version of a document; the unit that is embedded, retrieved and cited."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -40,7 +40,7 @@ class Chunk(_message.Message):
     text: _builtins.str
     @_builtins.property
     def headings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Headings above the passage, outermost first."""
+        """Headings above the chunk, outermost first."""
 
     def __init__(
         self,

@@ -37,7 +37,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_ARGUMENT: _ErrorReason.ValueType  # 6
     """A field is missing or out of range; the metadata names it."""
     ERROR_REASON_SCHEMA_INVALID: _ErrorReason.ValueType  # 7
-    """The message is not the protobuf or JSON form of the topic's message, or has unknown fields."""
+    """The message is not the protobuf or JSON form of the topic's message, or a producer outside
+    the mesh sent a field that the contract does not name.
+    """
     ERROR_REASON_MEDIA_TYPE_UNSUPPORTED: _ErrorReason.ValueType  # 8
     """Ingest does not read this media type."""
     ERROR_REASON_DOCUMENT_BROKEN: _ErrorReason.ValueType  # 9
@@ -61,13 +63,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NOT_FOUND: _ErrorReason.ValueType  # 18
     """No such evaluation suite, run, evaluation or budget."""
     ERROR_REASON_DEPENDENCY_UNAVAILABLE: _ErrorReason.ValueType  # 19
-    """A part that the call needs (model server, vector store, broker, database) does not answer."""
+    """A dependency (model server, vector store, broker, database) is unavailable."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 20
     """The work did not finish in the time allowed."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 21
     """Too much work is waiting; retry after the delay that is given."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 22
-    """The handler failed in a way that nobody foresaw; a bug."""
+    """The handler failed unexpectedly; a bug."""
     ERROR_REASON_STORAGE_FULL: _ErrorReason.ValueType  # 23
     """The disk is full; the event stays in the log until there is space."""
     ERROR_REASON_FAILED_PRECONDITION: _ErrorReason.ValueType  # 24
@@ -93,7 +95,9 @@ ERROR_REASON_REQUEST_TOO_LARGE: ErrorReason.ValueType  # 5
 ERROR_REASON_INVALID_ARGUMENT: ErrorReason.ValueType  # 6
 """A field is missing or out of range; the metadata names it."""
 ERROR_REASON_SCHEMA_INVALID: ErrorReason.ValueType  # 7
-"""The message is not the protobuf or JSON form of the topic's message, or has unknown fields."""
+"""The message is not the protobuf or JSON form of the topic's message, or a producer outside
+the mesh sent a field that the contract does not name.
+"""
 ERROR_REASON_MEDIA_TYPE_UNSUPPORTED: ErrorReason.ValueType  # 8
 """Ingest does not read this media type."""
 ERROR_REASON_DOCUMENT_BROKEN: ErrorReason.ValueType  # 9
@@ -117,13 +121,13 @@ ERROR_REASON_ADAPTER_UNAVAILABLE: ErrorReason.ValueType  # 17
 ERROR_REASON_NOT_FOUND: ErrorReason.ValueType  # 18
 """No such evaluation suite, run, evaluation or budget."""
 ERROR_REASON_DEPENDENCY_UNAVAILABLE: ErrorReason.ValueType  # 19
-"""A part that the call needs (model server, vector store, broker, database) does not answer."""
+"""A dependency (model server, vector store, broker, database) is unavailable."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 20
 """The work did not finish in the time allowed."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 21
 """Too much work is waiting; retry after the delay that is given."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 22
-"""The handler failed in a way that nobody foresaw; a bug."""
+"""The handler failed unexpectedly; a bug."""
 ERROR_REASON_STORAGE_FULL: ErrorReason.ValueType  # 23
 """The disk is full; the event stays in the log until there is space."""
 ERROR_REASON_FAILED_PRECONDITION: ErrorReason.ValueType  # 24

@@ -18,7 +18,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Usage(_message.Message):
-    """What one answer consumed."""
+    """Tokens and cost of one answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -53,7 +53,7 @@ class EmbedResponse(_message.Message):
     EMBEDDING_MODEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def vectors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """One vector a text, in order: little-endian 32-bit floats of length 1."""
+        """One vector per text, in order: little-endian 32-bit floats of length 1."""
 
     @_builtins.property
     def embedding_model(self) -> _model_pb2.EmbeddingModel: ...

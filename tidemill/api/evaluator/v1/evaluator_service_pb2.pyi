@@ -318,7 +318,7 @@ Global___SampleAnswer: _TypeAlias = SampleAnswer  # noqa: Y015
 
 @_typing.final
 class CompareAnswersRequest(_message.Message):
-    """Request of CompareAnswers. Samples that only one side answered count as wrong on the other."""
+    """Request of CompareAnswers. A sample that only one side answered counts as wrong on the other."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

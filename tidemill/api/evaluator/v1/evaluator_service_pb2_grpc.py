@@ -95,7 +95,7 @@ class EvaluatorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollBackRelease(self, request, context):
-        """Takes the release in force or in canary back; its parent is in force again.
+        """Rolls back the live release or the canary; its parent is live again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

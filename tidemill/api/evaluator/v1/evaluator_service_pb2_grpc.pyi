@@ -42,7 +42,7 @@ class EvaluatorServiceStub:
     CompareAnswers: _grpc.UnaryUnaryMultiCallable[_evaluator_service_pb2.CompareAnswersRequest, _evaluator_service_pb2.CompareAnswersResponse]
     """Compares two sets of answers to the samples of a suite with the gate's scorers and test."""
     RollBackRelease: _grpc.UnaryUnaryMultiCallable[_evaluator_service_pb2.RollBackReleaseRequest, _evaluator_service_pb2.RollBackReleaseResponse]
-    """Takes the release in force or in canary back; its parent is in force again."""
+    """Rolls back the live release or the canary; its parent is live again."""
 
 @_typing.type_check_only
 class EvaluatorServiceAsyncStub(EvaluatorServiceStub):
@@ -58,7 +58,7 @@ class EvaluatorServiceAsyncStub(EvaluatorServiceStub):
     CompareAnswers: _aio.UnaryUnaryMultiCallable[_evaluator_service_pb2.CompareAnswersRequest, _evaluator_service_pb2.CompareAnswersResponse]  # type: ignore[assignment]
     """Compares two sets of answers to the samples of a suite with the gate's scorers and test."""
     RollBackRelease: _aio.UnaryUnaryMultiCallable[_evaluator_service_pb2.RollBackReleaseRequest, _evaluator_service_pb2.RollBackReleaseResponse]  # type: ignore[assignment]
-    """Takes the release in force or in canary back; its parent is in force again."""
+    """Rolls back the live release or the canary; its parent is live again."""
 
 class EvaluatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """Owns the held-out suites, the gates and the release ledger."""
@@ -101,6 +101,6 @@ class EvaluatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _evaluator_service_pb2.RollBackReleaseRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_evaluator_service_pb2.RollBackReleaseResponse, _abc.Awaitable[_evaluator_service_pb2.RollBackReleaseResponse]]:
-        """Takes the release in force or in canary back; its parent is in force again."""
+        """Rolls back the live release or the canary; its parent is live again."""
 
 def add_EvaluatorServiceServicer_to_server(servicer: EvaluatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -74,7 +74,7 @@ from .runs_pb2 import (
     RUN_STATE_UNSPECIFIED,
     RunChanged,
     RunState,
-    TrainedLesson,
+    TrainedExample,
 )
 from .suites_pb2 import (
     HeldOutSample,
@@ -135,7 +135,7 @@ __all__ = [
     "SampleScore",
     "SuiteStored",
     "Thumb",
-    "TrainedLesson",
+    "TrainedExample",
     "VERDICT_PASSED",
     "VERDICT_REFUSED",
     "VERDICT_UNSPECIFIED",

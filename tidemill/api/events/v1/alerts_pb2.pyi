@@ -33,12 +33,12 @@ class _AlertKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AlertKind.V
     ALERT_KIND_QUALITY: _AlertKind.ValueType  # 3
     """Answers got worse by their feedback, refusals or errors."""
     ALERT_KIND_LATENCY: _AlertKind.ValueType  # 4
-    """Answers got slower than the bound."""
+    """Answers are slower than the limit."""
     ALERT_KIND_DELIVERY: _AlertKind.ValueType  # 5
-    """A consumer stopped by itself; events wait until somebody has looked."""
+    """A consumer stopped by itself; its events wait until an operator acts."""
 
 class AlertKind(_AlertKind, metaclass=_AlertKindEnumTypeWrapper):
-    """What an alert is about."""
+    """Subject of an alert."""
 
 ALERT_KIND_UNSPECIFIED: AlertKind.ValueType  # 0
 """Never sent."""
@@ -49,14 +49,14 @@ ALERT_KIND_COST: AlertKind.ValueType  # 2
 ALERT_KIND_QUALITY: AlertKind.ValueType  # 3
 """Answers got worse by their feedback, refusals or errors."""
 ALERT_KIND_LATENCY: AlertKind.ValueType  # 4
-"""Answers got slower than the bound."""
+"""Answers are slower than the limit."""
 ALERT_KIND_DELIVERY: AlertKind.ValueType  # 5
-"""A consumer stopped by itself; events wait until somebody has looked."""
+"""A consumer stopped by itself; its events wait until an operator acts."""
 Global___AlertKind: _TypeAlias = AlertKind  # noqa: Y015
 
 @_typing.final
 class AlertRaised(_message.Message):
-    """Monitor saw a bound broken."""
+    """Monitor found a value beyond its limit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -78,10 +78,10 @@ class AlertRaised(_message.Message):
     reason: _builtins.str
     """Machine-readable, for example "QUESTION_DRIFT" or "BUDGET_EXCEEDED"."""
     measured: _builtins.float
-    """The measured value and the bound that it broke."""
+    """The measured value and the limit that it exceeded."""
     limit: _builtins.float
     unit: _builtins.str
-    """What the figures mean, for example "p_value" or "cost_micros"."""
+    """What the two values mean, for example "p_value" or "cost_micros"."""
     release_id: _builtins.str
     """Release that the alert is about; empty when it is about the tenant."""
     consumer: _builtins.str

@@ -35,7 +35,7 @@ class _PurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Purpose.Value
     """The evaluator asked; the answer is never trained on."""
 
 class Purpose(_Purpose, metaclass=_PurposeEnumTypeWrapper):
-    """Why a question was asked."""
+    """Purpose of a question."""
 
 PURPOSE_UNSPECIFIED: Purpose.ValueType  # 0
 """Never sent."""

@@ -19,7 +19,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ConsumerStopped(_message.Message):
-    """A consumer stopped by itself, with the rest of its topic untouched; its service's restart resumes it."""
+    """A consumer stopped by itself and left the rest of its topic unread; a restart of its service
+    resumes it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,12 +34,12 @@ class ConsumerStopped(_message.Message):
     consumer: _builtins.str
     """"service/topic"."""
     reason: _builtins.str
-    """Machine-readable, for example "DEAD_LETTER_FLOOD"."""
+    """Machine-readable, for example "DEAD_LETTER_LIMIT_EXCEEDED"."""
     measured: _builtins.float
-    """The measured value and the bound that it broke."""
+    """The measured value and the limit that it exceeded."""
     limit: _builtins.float
     unit: _builtins.str
-    """What the figures mean: "dead_letters_in_a_row" or "dead_letter_share"."""
+    """What the two values mean: "dead_letters_in_a_row" or "dead_letter_share"."""
     @_builtins.property
     def stopped_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(

@@ -133,7 +133,7 @@ Global___DocumentChunked: _TypeAlias = DocumentChunked  # noqa: Y015
 
 @_typing.final
 class DocumentRejected(_message.Message):
-    """Ingest refused a submission; the earlier version, if any, stays in force."""
+    """Ingest refused a submission; the earlier version, if any, stays active."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

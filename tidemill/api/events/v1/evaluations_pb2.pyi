@@ -34,7 +34,7 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """The candidate may not go live."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
-    """What a gate decided."""
+    """Decision of a gate."""
 
 VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
 """Never sent."""
@@ -63,7 +63,7 @@ class MetricComparison(_message.Message):
     p_value: _builtins.float
     """One-sided p-value of the paired test; -1 when the metric is not tested."""
     limit: _builtins.float
-    """Bound that the metric is held to, and whether it held."""
+    """Limit of the metric, and whether the candidate kept it."""
     passed: _builtins.bool
     def __init__(
         self,
@@ -85,7 +85,7 @@ Global___MetricComparison: _TypeAlias = MetricComparison  # noqa: Y015
 
 @_typing.final
 class SampleResult(_message.Message):
-    """How one release did on one sample."""
+    """Result of one release on one sample."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -188,7 +188,7 @@ Global___SampleScore: _TypeAlias = SampleScore  # noqa: Y015
 
 @_typing.final
 class EvaluationCompleted(_message.Message):
-    """The evaluator judged a candidate release against the one in force."""
+    """The evaluator compared a candidate release with the live release."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -215,7 +215,7 @@ class EvaluationCompleted(_message.Message):
     verdict: Global___Verdict.ValueType
     look: _builtins.int
     """How many candidates this suite has judged against this baseline, this one included;
-    each look spends a smaller share of alpha.
+    each comparison spends a smaller share of alpha.
     """
     index_manifest_hash: _builtins.str
     """Manifest of the index while the candidate was asked."""

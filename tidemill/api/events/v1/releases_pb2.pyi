@@ -29,40 +29,40 @@ class _ReleaseStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReleaseS
     RELEASE_STATE_UNSPECIFIED: _ReleaseState.ValueType  # 0
     """Never sent."""
     RELEASE_STATE_PROPOSED: _ReleaseState.ValueType  # 1
-    """It waits for its gate."""
+    """The release waits for its gate."""
     RELEASE_STATE_REJECTED: _ReleaseState.ValueType  # 2
-    """The gate refused it."""
+    """The gate refused the release."""
     RELEASE_STATE_CANARY: _ReleaseState.ValueType  # 3
-    """It answers a share of the users."""
+    """The release answers a share of the users."""
     RELEASE_STATE_PROMOTED: _ReleaseState.ValueType  # 4
-    """It is the release in force."""
+    """The release is live."""
     RELEASE_STATE_ROLLED_BACK: _ReleaseState.ValueType  # 5
-    """It was in canary or in force and was taken back."""
+    """The release was in canary or live and was rolled back."""
     RELEASE_STATE_SUPERSEDED: _ReleaseState.ValueType  # 6
-    """A later release took its place."""
+    """A later release replaced it."""
 
 class ReleaseState(_ReleaseState, metaclass=_ReleaseStateEnumTypeWrapper):
-    """Where a release stands."""
+    """State of a release."""
 
 RELEASE_STATE_UNSPECIFIED: ReleaseState.ValueType  # 0
 """Never sent."""
 RELEASE_STATE_PROPOSED: ReleaseState.ValueType  # 1
-"""It waits for its gate."""
+"""The release waits for its gate."""
 RELEASE_STATE_REJECTED: ReleaseState.ValueType  # 2
-"""The gate refused it."""
+"""The gate refused the release."""
 RELEASE_STATE_CANARY: ReleaseState.ValueType  # 3
-"""It answers a share of the users."""
+"""The release answers a share of the users."""
 RELEASE_STATE_PROMOTED: ReleaseState.ValueType  # 4
-"""It is the release in force."""
+"""The release is live."""
 RELEASE_STATE_ROLLED_BACK: ReleaseState.ValueType  # 5
-"""It was in canary or in force and was taken back."""
+"""The release was in canary or live and was rolled back."""
 RELEASE_STATE_SUPERSEDED: ReleaseState.ValueType  # 6
-"""A later release took its place."""
+"""A later release replaced it."""
 Global___ReleaseState: _TypeAlias = ReleaseState  # noqa: Y015
 
 @_typing.final
 class Release(_message.Message):
-    """What goes live, is canaried and is rolled back as one."""
+    """The unit that is canaried, promoted and rolled back as a whole."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,17 +26,17 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tidemill.api.events.v1 import adapters_pb2 as tidemill_dot_api_dot_events_dot_v1_dot_adapters__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tidemill/api/events/v1/runs.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%tidemill/api/events/v1/adapters.proto\"7\n\rTrainedLesson\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\x12\x11\n\tanswer_id\x18\x02 \x01(\t\"\xd8\x03\n\nRunChanged\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .tidemill.api.events.v1.RunState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x38\n\x07\x64\x61taset\x18\x07 \x01(\x0b\x32\'.tidemill.api.events.v1.DatasetSnapshot\x12\x12\n\nbase_model\x18\x08 \x01(\t\x12\x36\n\x07lessons\x18\t \x03(\x0b\x32%.tidemill.api.events.v1.TrainedLesson\x12\x1a\n\x12taken_feedback_ids\x18\n \x03(\t\x12\r\n\x05steps\x18\x0b \x01(\x05\x12\x0c\n\x04loss\x18\x0c \x01(\x01\x12\x10\n\x08\x66\x61ilures\x18\r \x01(\x05\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rplanned_steps\x18\x10 \x01(\x05*k\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_RUNNING\x10\x01\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x02\x12\x14\n\x10RUN_STATE_FAILED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tidemill/api/events/v1/runs.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%tidemill/api/events/v1/adapters.proto\"8\n\x0eTrainedExample\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\x12\x11\n\tanswer_id\x18\x02 \x01(\t\"\xda\x03\n\nRunChanged\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06number\x18\x03 \x01(\x05\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\x12/\n\x05state\x18\x05 \x01(\x0e\x32 .tidemill.api.events.v1.RunState\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x38\n\x07\x64\x61taset\x18\x07 \x01(\x0b\x32\'.tidemill.api.events.v1.DatasetSnapshot\x12\x12\n\nbase_model\x18\x08 \x01(\t\x12\x38\n\x08\x65xamples\x18\t \x03(\x0b\x32&.tidemill.api.events.v1.TrainedExample\x12\x1a\n\x12taken_feedback_ids\x18\n \x03(\t\x12\r\n\x05steps\x18\x0b \x01(\x05\x12\x0c\n\x04loss\x18\x0c \x01(\x01\x12\x10\n\x08\x66\x61ilures\x18\r \x01(\x05\x12/\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rplanned_steps\x18\x10 \x01(\x05*k\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_RUNNING\x10\x01\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x02\x12\x14\n\x10RUN_STATE_FAILED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.api.events.v1.runs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATE']._serialized_start=665
-  _globals['_RUNSTATE']._serialized_end=772
-  _globals['_TRAINEDLESSON']._serialized_start=133
-  _globals['_TRAINEDLESSON']._serialized_end=188
-  _globals['_RUNCHANGED']._serialized_start=191
-  _globals['_RUNCHANGED']._serialized_end=663
+  _globals['_RUNSTATE']._serialized_start=668
+  _globals['_RUNSTATE']._serialized_end=775
+  _globals['_TRAINEDEXAMPLE']._serialized_start=133
+  _globals['_TRAINEDEXAMPLE']._serialized_end=189
+  _globals['_RUNCHANGED']._serialized_start=192
+  _globals['_RUNCHANGED']._serialized_end=666
 # @@protoc_insertion_point(module_scope)

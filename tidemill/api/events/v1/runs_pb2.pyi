@@ -30,28 +30,28 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
     """Never sent."""
     RUN_STATE_RUNNING: _RunState.ValueType  # 1
-    """Its data set is frozen; it trains, or waits for another try."""
+    """The run's data set is frozen; the run trains, or waits for its next attempt."""
     RUN_STATE_SUCCEEDED: _RunState.ValueType  # 2
-    """Its adapter is stored."""
+    """The run's adapter is stored."""
     RUN_STATE_FAILED: _RunState.ValueType  # 3
-    """It was given up."""
+    """The run failed for good; see reason."""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
-    """Where a training run stands."""
+    """State of a training run."""
 
 RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
 """Never sent."""
 RUN_STATE_RUNNING: RunState.ValueType  # 1
-"""Its data set is frozen; it trains, or waits for another try."""
+"""The run's data set is frozen; the run trains, or waits for its next attempt."""
 RUN_STATE_SUCCEEDED: RunState.ValueType  # 2
-"""Its adapter is stored."""
+"""The run's adapter is stored."""
 RUN_STATE_FAILED: RunState.ValueType  # 3
-"""It was given up."""
+"""The run failed for good; see reason."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 @_typing.final
-class TrainedLesson(_message.Message):
-    """A lesson of a run's data set, by the feedback that it came from."""
+class TrainedExample(_message.Message):
+    """An example of a run's data set, identified by the feedback that it came from."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -71,7 +71,7 @@ class TrainedLesson(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrainedLesson: _TypeAlias = TrainedLesson  # noqa: Y015
+Global___TrainedExample: _TypeAlias = TrainedExample  # noqa: Y015
 
 @_typing.final
 class RunChanged(_message.Message):
@@ -87,7 +87,7 @@ class RunChanged(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     BASE_MODEL_FIELD_NUMBER: _builtins.int
-    LESSONS_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
     TAKEN_FEEDBACK_IDS_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
@@ -114,8 +114,8 @@ class RunChanged(_message.Message):
     @_builtins.property
     def dataset(self) -> _adapters_pb2.DatasetSnapshot: ...
     @_builtins.property
-    def lessons(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainedLesson]:
-        """The lessons of its data set; only when it was planned."""
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrainedExample]:
+        """The examples of its data set; only when it was planned."""
 
     @_builtins.property
     def taken_feedback_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -138,7 +138,7 @@ class RunChanged(_message.Message):
         reason: _builtins.str = ...,
         dataset: _adapters_pb2.DatasetSnapshot | None = ...,
         base_model: _builtins.str = ...,
-        lessons: _abc.Iterable[Global___TrainedLesson] | None = ...,
+        examples: _abc.Iterable[Global___TrainedExample] | None = ...,
         taken_feedback_ids: _abc.Iterable[_builtins.str] | None = ...,
         steps: _builtins.int = ...,
         loss: _builtins.float = ...,
@@ -149,7 +149,7 @@ class RunChanged(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "base_model", b"base_model", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "failures", b"failures", "lessons", b"lessons", "loss", b"loss", "number", b"number", "planned_steps", b"planned_steps", "reason", b"reason", "run_id", b"run_id", "state", b"state", "steps", b"steps", "taken_feedback_ids", b"taken_feedback_ids", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "base_model", b"base_model", "create_time", b"create_time", "dataset", b"dataset", "end_time", b"end_time", "examples", b"examples", "failures", b"failures", "loss", b"loss", "number", b"number", "planned_steps", b"planned_steps", "reason", b"reason", "run_id", b"run_id", "state", b"state", "steps", b"steps", "taken_feedback_ids", b"taken_feedback_ids", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,7 +36,7 @@ class GenerateRequest(_message.Message):
     max_output_tokens: _builtins.int
     """1 to 512; 96 when 0."""
     release_id: _builtins.str
-    """Asks a certain release instead of the one in force; needs the scope "releases:evaluate"."""
+    """Asks this release instead of the live one; needs the scope "releases:evaluate"."""
     def __init__(
         self,
         *,
@@ -55,7 +55,7 @@ Global___GenerateRequest: _TypeAlias = GenerateRequest  # noqa: Y015
 
 @_typing.final
 class Citation(_message.Message):
-    """Where a statement of the answer comes from."""
+    """Source of a statement in the answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -64,7 +64,7 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordFeedback(self, request, context):
-        """Puts feedback on an answer on the log.
+        """Records feedback on an answer in the log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

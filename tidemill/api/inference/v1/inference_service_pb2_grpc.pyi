@@ -36,7 +36,7 @@ class InferenceServiceStub:
     Generate: _grpc.UnaryStreamMultiCallable[_inference_service_pb2.GenerateRequest, _inference_service_pb2.GenerateResponse]
     """Streams an answer with citations, or a refusal."""
     RecordFeedback: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.RecordFeedbackRequest, _inference_service_pb2.RecordFeedbackResponse]
-    """Puts feedback on an answer on the log."""
+    """Records feedback on an answer in the log."""
     GetAnswer: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.GetAnswerRequest, _inference_service_pb2.GetAnswerResponse]
     """Shows everything behind one answer of the caller's tenant."""
 
@@ -48,7 +48,7 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Generate: _aio.UnaryStreamMultiCallable[_inference_service_pb2.GenerateRequest, _inference_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Streams an answer with citations, or a refusal."""
     RecordFeedback: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.RecordFeedbackRequest, _inference_service_pb2.RecordFeedbackResponse]  # type: ignore[assignment]
-    """Puts feedback on an answer on the log."""
+    """Records feedback on an answer in the log."""
     GetAnswer: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.GetAnswerRequest, _inference_service_pb2.GetAnswerResponse]  # type: ignore[assignment]
     """Shows everything behind one answer of the caller's tenant."""
 
@@ -69,7 +69,7 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.RecordFeedbackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.RecordFeedbackResponse, _abc.Awaitable[_inference_service_pb2.RecordFeedbackResponse]]:
-        """Puts feedback on an answer on the log."""
+        """Records feedback on an answer in the log."""
 
     @_abc_1.abstractmethod
     def GetAnswer(

@@ -31,21 +31,21 @@ class _DocumentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Documen
     DOCUMENT_STATE_CHUNKED: _DocumentState.ValueType  # 1
     """The newest version is chunked and on its way to the index."""
     DOCUMENT_STATE_INDEXED: _DocumentState.ValueType  # 2
-    """The newest version is found by searches."""
+    """Searches find the newest version."""
     DOCUMENT_STATE_REJECTED: _DocumentState.ValueType  # 3
     """The only submission was refused; see reason."""
     DOCUMENT_STATE_WITHDRAWN: _DocumentState.ValueType  # 4
     """The document was withdrawn."""
 
 class DocumentState(_DocumentState, metaclass=_DocumentStateEnumTypeWrapper):
-    """Where a document stands."""
+    """State of a document."""
 
 DOCUMENT_STATE_UNSPECIFIED: DocumentState.ValueType  # 0
 """Never sent."""
 DOCUMENT_STATE_CHUNKED: DocumentState.ValueType  # 1
 """The newest version is chunked and on its way to the index."""
 DOCUMENT_STATE_INDEXED: DocumentState.ValueType  # 2
-"""The newest version is found by searches."""
+"""Searches find the newest version."""
 DOCUMENT_STATE_REJECTED: DocumentState.ValueType  # 3
 """The only submission was refused; see reason."""
 DOCUMENT_STATE_WITHDRAWN: DocumentState.ValueType  # 4
@@ -74,7 +74,7 @@ class Document(_message.Message):
     version: _builtins.int
     """Newest accepted version, 0 when none was accepted."""
     indexed_version: _builtins.int
-    """Version that searches find, 0 when none."""
+    """Active version, which searches find; 0 when there is none."""
     title: _builtins.str
     media_type: _builtins.str
     content_hash: _builtins.str

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class IngestServiceStub:
-    """Takes documents in and keeps their versions and lineage.
+    """Accepts documents and keeps their versions and lineage.
     """
 
     def __init__(self, channel):
@@ -58,11 +58,11 @@ class IngestServiceStub:
 
 
 class IngestServiceServicer:
-    """Takes documents in and keeps their versions and lineage.
+    """Accepts documents and keeps their versions and lineage.
     """
 
     def SubmitDocument(self, request, context):
-        """Puts a document on the log; poll GetDocument for what became of it.
+        """Writes a document to the log; GetDocument shows its state.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,7 +83,7 @@ class IngestServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WithdrawDocument(self, request, context):
-        """Puts a withdrawal on the log; afterwards no version of the document is found.
+        """Writes a withdrawal to the log; once it is applied, no search finds any version of the document.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +121,7 @@ def add_IngestServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class IngestService:
-    """Takes documents in and keeps their versions and lineage.
+    """Accepts documents and keeps their versions and lineage.
     """
 
     @staticmethod

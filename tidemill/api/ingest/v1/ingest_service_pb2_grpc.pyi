@@ -27,37 +27,37 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class IngestServiceStub:
-    """Takes documents in and keeps their versions and lineage."""
+    """Accepts documents and keeps their versions and lineage."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IngestServiceAsyncStub: ...
     SubmitDocument: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.SubmitDocumentRequest, _ingest_service_pb2.SubmitDocumentResponse]
-    """Puts a document on the log; poll GetDocument for what became of it."""
+    """Writes a document to the log; GetDocument shows its state."""
     GetDocument: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.GetDocumentRequest, _ingest_service_pb2.GetDocumentResponse]
     """Shows one document of the caller's tenant."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.ListDocumentsRequest, _ingest_service_pb2.ListDocumentsResponse]
     """Lists the documents of the caller's tenant by id."""
     WithdrawDocument: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.WithdrawDocumentRequest, _ingest_service_pb2.WithdrawDocumentResponse]
-    """Puts a withdrawal on the log; afterwards no version of the document is found."""
+    """Writes a withdrawal to the log; once it is applied, no search finds any version of the document."""
 
 @_typing.type_check_only
 class IngestServiceAsyncStub(IngestServiceStub):
-    """Takes documents in and keeps their versions and lineage."""
+    """Accepts documents and keeps their versions and lineage."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitDocument: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.SubmitDocumentRequest, _ingest_service_pb2.SubmitDocumentResponse]  # type: ignore[assignment]
-    """Puts a document on the log; poll GetDocument for what became of it."""
+    """Writes a document to the log; GetDocument shows its state."""
     GetDocument: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.GetDocumentRequest, _ingest_service_pb2.GetDocumentResponse]  # type: ignore[assignment]
     """Shows one document of the caller's tenant."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.ListDocumentsRequest, _ingest_service_pb2.ListDocumentsResponse]  # type: ignore[assignment]
     """Lists the documents of the caller's tenant by id."""
     WithdrawDocument: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.WithdrawDocumentRequest, _ingest_service_pb2.WithdrawDocumentResponse]  # type: ignore[assignment]
-    """Puts a withdrawal on the log; afterwards no version of the document is found."""
+    """Writes a withdrawal to the log; once it is applied, no search finds any version of the document."""
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes documents in and keeps their versions and lineage."""
+    """Accepts documents and keeps their versions and lineage."""
 
     @_abc_1.abstractmethod
     def SubmitDocument(
@@ -65,7 +65,7 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.SubmitDocumentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.SubmitDocumentResponse, _abc.Awaitable[_ingest_service_pb2.SubmitDocumentResponse]]:
-        """Puts a document on the log; poll GetDocument for what became of it."""
+        """Writes a document to the log; GetDocument shows its state."""
 
     @_abc_1.abstractmethod
     def GetDocument(
@@ -89,6 +89,6 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ingest_service_pb2.WithdrawDocumentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.WithdrawDocumentResponse, _abc.Awaitable[_ingest_service_pb2.WithdrawDocumentResponse]]:
-        """Puts a withdrawal on the log; afterwards no version of the document is found."""
+        """Writes a withdrawal to the log; once it is applied, no search finds any version of the document."""
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -148,7 +148,7 @@ class GetUsageResponse(_message.Message):
     """0 when no budget is set."""
     @_builtins.property
     def releases(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseUsage]:
-        """Everything that was answered since the start, evaluations included."""
+        """All answers since the start, evaluations included."""
 
     def __init__(
         self,

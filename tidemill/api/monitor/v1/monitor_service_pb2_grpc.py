@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class MonitorServiceStub:
-    """Watches drift, quality and cost.
+    """Reports alerts, usage and budgets.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class MonitorServiceStub:
 
 
 class MonitorServiceServicer:
-    """Watches drift, quality and cost.
+    """Reports alerts, usage and budgets.
     """
 
     def ListAlerts(self, request, context):
@@ -64,7 +64,7 @@ class MonitorServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUsage(self, request, context):
-        """Sums tokens, cost and latency of the caller's tenant by release.
+        """Sums tokens, cost and latency of the caller's tenant per release.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +104,7 @@ def add_MonitorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MonitorService:
-    """Watches drift, quality and cost.
+    """Reports alerts, usage and budgets.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class MonitorServiceStub:
-    """Watches drift, quality and cost."""
+    """Reports alerts, usage and budgets."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,24 +36,24 @@ class MonitorServiceStub:
     ListAlerts: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.ListAlertsRequest, _monitor_service_pb2.ListAlertsResponse]
     """Lists the alerts of the caller's tenant and of the mesh itself, newest first."""
     GetUsage: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.GetUsageRequest, _monitor_service_pb2.GetUsageResponse]
-    """Sums tokens, cost and latency of the caller's tenant by release."""
+    """Sums tokens, cost and latency of the caller's tenant per release."""
     SetBudget: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.SetBudgetRequest, _monitor_service_pb2.SetBudgetResponse]
     """Sets the budget of the caller's tenant; spending above it raises an alert."""
 
 @_typing.type_check_only
 class MonitorServiceAsyncStub(MonitorServiceStub):
-    """Watches drift, quality and cost."""
+    """Reports alerts, usage and budgets."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListAlerts: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.ListAlertsRequest, _monitor_service_pb2.ListAlertsResponse]  # type: ignore[assignment]
     """Lists the alerts of the caller's tenant and of the mesh itself, newest first."""
     GetUsage: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.GetUsageRequest, _monitor_service_pb2.GetUsageResponse]  # type: ignore[assignment]
-    """Sums tokens, cost and latency of the caller's tenant by release."""
+    """Sums tokens, cost and latency of the caller's tenant per release."""
     SetBudget: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.SetBudgetRequest, _monitor_service_pb2.SetBudgetResponse]  # type: ignore[assignment]
     """Sets the budget of the caller's tenant; spending above it raises an alert."""
 
 class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Watches drift, quality and cost."""
+    """Reports alerts, usage and budgets."""
 
     @_abc_1.abstractmethod
     def ListAlerts(
@@ -69,7 +69,7 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _monitor_service_pb2.GetUsageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_service_pb2.GetUsageResponse, _abc.Awaitable[_monitor_service_pb2.GetUsageResponse]]:
-        """Sums tokens, cost and latency of the caller's tenant by release."""
+        """Sums tokens, cost and latency of the caller's tenant per release."""
 
     @_abc_1.abstractmethod
     def SetBudget(

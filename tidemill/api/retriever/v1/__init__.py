@@ -3,7 +3,7 @@
 from .retriever_service_pb2 import (
     GetIndexRequest,
     GetIndexResponse,
-    Hit,
+    ScoredChunk,
     SearchRequest,
     SearchResponse,
 )
@@ -15,9 +15,9 @@ from .retriever_service_pb2_grpc import (
 __all__ = [
     "GetIndexRequest",
     "GetIndexResponse",
-    "Hit",
     "RetrieverServiceServicer",
     "RetrieverServiceStub",
+    "ScoredChunk",
     "SearchRequest",
     "SearchResponse",
 ]

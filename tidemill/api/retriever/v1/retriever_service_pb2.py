@@ -27,7 +27,7 @@ from tidemill.api.common.v1 import chunk_pb2 as tidemill_dot_api_dot_common_dot_
 from tidemill.api.common.v1 import model_pb2 as tidemill_dot_api_dot_common_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1tidemill/api/retriever/v1/retriever_service.proto\x12\x19tidemill.api.retriever.v1\x1a#tidemill/api/common/v1/access.proto\x1a\"tidemill/api/common/v1/chunk.proto\x1a\"tidemill/api/common/v1/model.proto\"e\n\x03Hit\x12,\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1d.tidemill.api.common.v1.Chunk\x12\r\n\x05score\x18\x02 \x01(\x01\x12\r\n\x05title\x18\x03 \x01(\t\x12\x12\n\nsource_uri\x18\x04 \x01(\t\"o\n\rSearchRequest\x12\x0e\n\x06vector\x18\x01 \x01(\x0c\x12?\n\x0f\x65mbedding_model\x18\x02 \x01(\x0b\x32&.tidemill.api.common.v1.EmbeddingModel\x12\r\n\x05top_k\x18\x03 \x01(\x05\">\n\x0eSearchResponse\x12,\n\x04hits\x18\x01 \x03(\x0b\x32\x1e.tidemill.api.retriever.v1.Hit\"\x11\n\x0fGetIndexRequest\"\x8d\x01\n\x10GetIndexResponse\x12?\n\x0f\x65mbedding_model\x18\x01 \x01(\x0b\x32&.tidemill.api.common.v1.EmbeddingModel\x12\x11\n\tdocuments\x18\x02 \x01(\x03\x12\x0e\n\x06\x63hunks\x18\x03 \x01(\x03\x12\x15\n\rmanifest_hash\x18\x04 \x01(\t2\x90\x02\n\x10RetrieverService\x12y\n\x06Search\x12(.tidemill.api.retriever.v1.SearchRequest\x1a).tidemill.api.retriever.v1.SearchResponse\"\x1a\x8a\xb5\x18\x16\n\ranswers:write\x10\x80\x80\x10\x18\x90N\x12\x80\x01\n\x08GetIndex\x12*.tidemill.api.retriever.v1.GetIndexRequest\x1a+.tidemill.api.retriever.v1.GetIndexResponse\"\x1b\x8a\xb5\x18\x17\n\x0e\x64ocuments:read\x10\x80\x80\x04\x18\x90Nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1tidemill/api/retriever/v1/retriever_service.proto\x12\x19tidemill.api.retriever.v1\x1a#tidemill/api/common/v1/access.proto\x1a\"tidemill/api/common/v1/chunk.proto\x1a\"tidemill/api/common/v1/model.proto\"m\n\x0bScoredChunk\x12,\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1d.tidemill.api.common.v1.Chunk\x12\r\n\x05score\x18\x02 \x01(\x01\x12\r\n\x05title\x18\x03 \x01(\t\x12\x12\n\nsource_uri\x18\x04 \x01(\t\"o\n\rSearchRequest\x12\x0e\n\x06vector\x18\x01 \x01(\x0c\x12?\n\x0f\x65mbedding_model\x18\x02 \x01(\x0b\x32&.tidemill.api.common.v1.EmbeddingModel\x12\r\n\x05top_k\x18\x03 \x01(\x05\"H\n\x0eSearchResponse\x12\x36\n\x06\x63hunks\x18\x01 \x03(\x0b\x32&.tidemill.api.retriever.v1.ScoredChunk\"\x11\n\x0fGetIndexRequest\"\x8d\x01\n\x10GetIndexResponse\x12?\n\x0f\x65mbedding_model\x18\x01 \x01(\x0b\x32&.tidemill.api.common.v1.EmbeddingModel\x12\x11\n\tdocuments\x18\x02 \x01(\x03\x12\x0e\n\x06\x63hunks\x18\x03 \x01(\x03\x12\x15\n\rmanifest_hash\x18\x04 \x01(\t2\x90\x02\n\x10RetrieverService\x12y\n\x06Search\x12(.tidemill.api.retriever.v1.SearchRequest\x1a).tidemill.api.retriever.v1.SearchResponse\"\x1a\x8a\xb5\x18\x16\n\ranswers:write\x10\x80\x80\x10\x18\x90N\x12\x80\x01\n\x08GetIndex\x12*.tidemill.api.retriever.v1.GetIndexRequest\x1a+.tidemill.api.retriever.v1.GetIndexResponse\"\x1b\x8a\xb5\x18\x17\n\x0e\x64ocuments:read\x10\x80\x80\x04\x18\x90Nb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,16 +38,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRIEVERSERVICE'].methods_by_name['Search']._serialized_options = b'\212\265\030\026\n\ranswers:write\020\200\200\020\030\220N'
   _globals['_RETRIEVERSERVICE'].methods_by_name['GetIndex']._loaded_options = None
   _globals['_RETRIEVERSERVICE'].methods_by_name['GetIndex']._serialized_options = b'\212\265\030\027\n\016documents:read\020\200\200\004\030\220N'
-  _globals['_HIT']._serialized_start=189
-  _globals['_HIT']._serialized_end=290
-  _globals['_SEARCHREQUEST']._serialized_start=292
-  _globals['_SEARCHREQUEST']._serialized_end=403
-  _globals['_SEARCHRESPONSE']._serialized_start=405
-  _globals['_SEARCHRESPONSE']._serialized_end=467
-  _globals['_GETINDEXREQUEST']._serialized_start=469
-  _globals['_GETINDEXREQUEST']._serialized_end=486
-  _globals['_GETINDEXRESPONSE']._serialized_start=489
-  _globals['_GETINDEXRESPONSE']._serialized_end=630
-  _globals['_RETRIEVERSERVICE']._serialized_start=633
-  _globals['_RETRIEVERSERVICE']._serialized_end=905
+  _globals['_SCOREDCHUNK']._serialized_start=189
+  _globals['_SCOREDCHUNK']._serialized_end=298
+  _globals['_SEARCHREQUEST']._serialized_start=300
+  _globals['_SEARCHREQUEST']._serialized_end=411
+  _globals['_SEARCHRESPONSE']._serialized_start=413
+  _globals['_SEARCHRESPONSE']._serialized_end=485
+  _globals['_GETINDEXREQUEST']._serialized_start=487
+  _globals['_GETINDEXREQUEST']._serialized_end=504
+  _globals['_GETINDEXRESPONSE']._serialized_start=507
+  _globals['_GETINDEXRESPONSE']._serialized_end=648
+  _globals['_RETRIEVERSERVICE']._serialized_start=651
+  _globals['_RETRIEVERSERVICE']._serialized_end=923
 # @@protoc_insertion_point(module_scope)

@@ -21,8 +21,8 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
-class Hit(_message.Message):
-    """A chunk that a search found."""
+class ScoredChunk(_message.Message):
+    """A chunk that a search found, with its score."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -50,7 +50,7 @@ class Hit(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Hit: _TypeAlias = Hit  # noqa: Y015
+Global___ScoredChunk: _TypeAlias = ScoredChunk  # noqa: Y015
 
 @_typing.final
 class SearchRequest(_message.Message):
@@ -90,19 +90,19 @@ class SearchResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    HITS_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def hits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hit]:
+    def chunks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoredChunk]:
         """Best first."""
 
     def __init__(
         self,
         *,
-        hits: _abc.Iterable[Global___Hit] | None = ...,
+        chunks: _abc.Iterable[Global___ScoredChunk] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hits", b"hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -52,14 +52,14 @@ class RetrieverServiceServicer:
     """
 
     def Search(self, request, context):
-        """Returns the nearest chunks of documents in force.
+        """Returns the nearest chunks of the documents' active versions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetIndex(self, request, context):
-        """Describes what the caller's tenant has in the index.
+        """Describes the index of the caller's tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

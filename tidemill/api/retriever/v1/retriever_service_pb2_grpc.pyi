@@ -34,9 +34,9 @@ class RetrieverServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RetrieverServiceAsyncStub: ...
     Search: _grpc.UnaryUnaryMultiCallable[_retriever_service_pb2.SearchRequest, _retriever_service_pb2.SearchResponse]
-    """Returns the nearest chunks of documents in force."""
+    """Returns the nearest chunks of the documents' active versions."""
     GetIndex: _grpc.UnaryUnaryMultiCallable[_retriever_service_pb2.GetIndexRequest, _retriever_service_pb2.GetIndexResponse]
-    """Describes what the caller's tenant has in the index."""
+    """Describes the index of the caller's tenant."""
 
 @_typing.type_check_only
 class RetrieverServiceAsyncStub(RetrieverServiceStub):
@@ -44,9 +44,9 @@ class RetrieverServiceAsyncStub(RetrieverServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_retriever_service_pb2.SearchRequest, _retriever_service_pb2.SearchResponse]  # type: ignore[assignment]
-    """Returns the nearest chunks of documents in force."""
+    """Returns the nearest chunks of the documents' active versions."""
     GetIndex: _aio.UnaryUnaryMultiCallable[_retriever_service_pb2.GetIndexRequest, _retriever_service_pb2.GetIndexResponse]  # type: ignore[assignment]
-    """Describes what the caller's tenant has in the index."""
+    """Describes the index of the caller's tenant."""
 
 class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
     """Finds chunks within the caller's tenant."""
@@ -57,7 +57,7 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_service_pb2.SearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_service_pb2.SearchResponse, _abc.Awaitable[_retriever_service_pb2.SearchResponse]]:
-        """Returns the nearest chunks of documents in force."""
+        """Returns the nearest chunks of the documents' active versions."""
 
     @_abc_1.abstractmethod
     def GetIndex(
@@ -65,6 +65,6 @@ class RetrieverServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _retriever_service_pb2.GetIndexRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_retriever_service_pb2.GetIndexResponse, _abc.Awaitable[_retriever_service_pb2.GetIndexResponse]]:
-        """Describes what the caller's tenant has in the index."""
+        """Describes the index of the caller's tenant."""
 
 def add_RetrieverServiceServicer_to_server(servicer: RetrieverServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -26,23 +26,23 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from tidemill.api.common.v1 import access_pb2 as tidemill_dot_api_dot_common_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-tidemill/api/trainer/v1/trainer_service.proto\x12\x17tidemill.api.trainer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#tidemill/api/common/v1/access.proto\"\xcd\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.tidemill.api.trainer.v1.RunState\x12\x0f\n\x07\x61\x64\x61pter\x18\x03 \x01(\t\x12\x14\n\x0c\x64\x61taset_hash\x18\x04 \x01(\t\x12\x1b\n\x13supervised_examples\x18\x05 \x01(\x05\x12\x18\n\x10preference_pairs\x18\x06 \x01(\x05\x12\x12\n\nsteps_done\x18\x07 \x01(\x05\x12\x15\n\rsteps_planned\x18\x08 \x01(\x05\x12\x0c\n\x04loss\x18\t \x01(\x01\x12\x0e\n\x06reason\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x10ListRunsResponse\x12*\n\x04runs\x18\x01 \x03(\x0b\x32\x1c.tidemill.api.trainer.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x13\n\x11GetTriggerRequest\"\x87\x02\n\x12GetTriggerResponse\x12\x18\n\x10pending_feedback\x18\x01 \x01(\x05\x12\x17\n\x0fneeded_feedback\x18\x02 \x01(\x05\x12\x10\n\x08training\x18\x03 \x01(\x08\x12\x18\n\x10waiting_feedback\x18\x04 \x01(\x05\x12Z\n\x10skipped_feedback\x18\x05 \x03(\x0b\x32@.tidemill.api.trainer.v1.GetTriggerResponse.SkippedFeedbackEntry\x1a\x36\n\x14SkippedFeedbackEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"$\n\x11GetLineageRequest\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\"e\n\x12GetLineageResponse\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x61taset_hash\x18\x02 \x01(\t\x12\x14\n\x0c\x66\x65\x65\x64\x62\x61\x63k_ids\x18\x03 \x03(\t\x12\x12\n\nanswer_ids\x18\x04 \x03(\t*k\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_RUNNING\x10\x01\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x02\x12\x14\n\x10RUN_STATE_FAILED\x10\x03\x32\x95\x03\n\x0eTrainerService\x12{\n\x08ListRuns\x12(.tidemill.api.trainer.v1.ListRunsRequest\x1a).tidemill.api.trainer.v1.ListRunsResponse\"\x1a\x8a\xb5\x18\x16\n\rtraining:read\x10\x80\x80\x04\x18\x88\'\x12\x81\x01\n\nGetTrigger\x12*.tidemill.api.trainer.v1.GetTriggerRequest\x1a+.tidemill.api.trainer.v1.GetTriggerResponse\"\x1a\x8a\xb5\x18\x16\n\rtraining:read\x10\x80\x80\x04\x18\x88\'\x12\x81\x01\n\nGetLineage\x12*.tidemill.api.trainer.v1.GetLineageRequest\x1a+.tidemill.api.trainer.v1.GetLineageResponse\"\x1a\x8a\xb5\x18\x16\n\rtraining:read\x10\x80\x80\x04\x18\x88\'b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n-tidemill/api/trainer/v1/trainer_service.proto\x12\x17tidemill.api.trainer.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#tidemill/api/common/v1/access.proto\"\xcd\x02\n\x03Run\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.tidemill.api.trainer.v1.RunState\x12\x0f\n\x07\x61\x64\x61pter\x18\x03 \x01(\t\x12\x14\n\x0c\x64\x61taset_hash\x18\x04 \x01(\t\x12\x1b\n\x13supervised_examples\x18\x05 \x01(\x05\x12\x18\n\x10preference_pairs\x18\x06 \x01(\x05\x12\x12\n\nsteps_done\x18\x07 \x01(\x05\x12\x15\n\rsteps_planned\x18\x08 \x01(\x05\x12\x0c\n\x04loss\x18\t \x01(\x01\x12\x0e\n\x06reason\x18\n \x01(\t\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"8\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"W\n\x10ListRunsResponse\x12*\n\x04runs\x18\x01 \x03(\x0b\x32\x1c.tidemill.api.trainer.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x13\n\x11GetTriggerRequest\"\x8a\x02\n\x12GetTriggerResponse\x12\x18\n\x10pending_feedback\x18\x01 \x01(\x05\x12\x17\n\x0fneeded_feedback\x18\x02 \x01(\x05\x12\x10\n\x08training\x18\x03 \x01(\x08\x12\x18\n\x10waiting_feedback\x18\x04 \x01(\x05\x12\\\n\x11\x65xcluded_feedback\x18\x05 \x03(\x0b\x32\x41.tidemill.api.trainer.v1.GetTriggerResponse.ExcludedFeedbackEntry\x1a\x37\n\x15\x45xcludedFeedbackEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"$\n\x11GetLineageRequest\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\"e\n\x12GetLineageResponse\x12\x0f\n\x07\x61\x64\x61pter\x18\x01 \x01(\t\x12\x14\n\x0c\x64\x61taset_hash\x18\x02 \x01(\t\x12\x14\n\x0c\x66\x65\x65\x64\x62\x61\x63k_ids\x18\x03 \x03(\t\x12\x12\n\nanswer_ids\x18\x04 \x03(\t*k\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATE_RUNNING\x10\x01\x12\x17\n\x13RUN_STATE_SUCCEEDED\x10\x02\x12\x14\n\x10RUN_STATE_FAILED\x10\x03\x32\x95\x03\n\x0eTrainerService\x12{\n\x08ListRuns\x12(.tidemill.api.trainer.v1.ListRunsRequest\x1a).tidemill.api.trainer.v1.ListRunsResponse\"\x1a\x8a\xb5\x18\x16\n\rtraining:read\x10\x80\x80\x04\x18\x88\'\x12\x81\x01\n\nGetTrigger\x12*.tidemill.api.trainer.v1.GetTriggerRequest\x1a+.tidemill.api.trainer.v1.GetTriggerResponse\"\x1a\x8a\xb5\x18\x16\n\rtraining:read\x10\x80\x80\x04\x18\x88\'\x12\x81\x01\n\nGetLineage\x12*.tidemill.api.trainer.v1.GetLineageRequest\x1a+.tidemill.api.trainer.v1.GetLineageResponse\"\x1a\x8a\xb5\x18\x16\n\rtraining:read\x10\x80\x80\x04\x18\x88\'b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'tidemill.api.trainer.v1.trainer_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GETTRIGGERRESPONSE_SKIPPEDFEEDBACKENTRY']._loaded_options = None
-  _globals['_GETTRIGGERRESPONSE_SKIPPEDFEEDBACKENTRY']._serialized_options = b'8\001'
+  _globals['_GETTRIGGERRESPONSE_EXCLUDEDFEEDBACKENTRY']._loaded_options = None
+  _globals['_GETTRIGGERRESPONSE_EXCLUDEDFEEDBACKENTRY']._serialized_options = b'8\001'
   _globals['_TRAINERSERVICE'].methods_by_name['ListRuns']._loaded_options = None
   _globals['_TRAINERSERVICE'].methods_by_name['ListRuns']._serialized_options = b'\212\265\030\026\n\rtraining:read\020\200\200\004\030\210\''
   _globals['_TRAINERSERVICE'].methods_by_name['GetTrigger']._loaded_options = None
   _globals['_TRAINERSERVICE'].methods_by_name['GetTrigger']._serialized_options = b'\212\265\030\026\n\rtraining:read\020\200\200\004\030\210\''
   _globals['_TRAINERSERVICE'].methods_by_name['GetLineage']._loaded_options = None
   _globals['_TRAINERSERVICE'].methods_by_name['GetLineage']._serialized_options = b'\212\265\030\026\n\rtraining:read\020\200\200\004\030\210\''
-  _globals['_RUNSTATE']._serialized_start=1055
-  _globals['_RUNSTATE']._serialized_end=1162
+  _globals['_RUNSTATE']._serialized_start=1058
+  _globals['_RUNSTATE']._serialized_end=1165
   _globals['_RUN']._serialized_start=145
   _globals['_RUN']._serialized_end=478
   _globals['_LISTRUNSREQUEST']._serialized_start=480
@@ -52,13 +52,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTRIGGERREQUEST']._serialized_start=627
   _globals['_GETTRIGGERREQUEST']._serialized_end=646
   _globals['_GETTRIGGERRESPONSE']._serialized_start=649
-  _globals['_GETTRIGGERRESPONSE']._serialized_end=912
-  _globals['_GETTRIGGERRESPONSE_SKIPPEDFEEDBACKENTRY']._serialized_start=858
-  _globals['_GETTRIGGERRESPONSE_SKIPPEDFEEDBACKENTRY']._serialized_end=912
-  _globals['_GETLINEAGEREQUEST']._serialized_start=914
-  _globals['_GETLINEAGEREQUEST']._serialized_end=950
-  _globals['_GETLINEAGERESPONSE']._serialized_start=952
-  _globals['_GETLINEAGERESPONSE']._serialized_end=1053
-  _globals['_TRAINERSERVICE']._serialized_start=1165
-  _globals['_TRAINERSERVICE']._serialized_end=1570
+  _globals['_GETTRIGGERRESPONSE']._serialized_end=915
+  _globals['_GETTRIGGERRESPONSE_EXCLUDEDFEEDBACKENTRY']._serialized_start=860
+  _globals['_GETTRIGGERRESPONSE_EXCLUDEDFEEDBACKENTRY']._serialized_end=915
+  _globals['_GETLINEAGEREQUEST']._serialized_start=917
+  _globals['_GETLINEAGEREQUEST']._serialized_end=953
+  _globals['_GETLINEAGERESPONSE']._serialized_start=955
+  _globals['_GETLINEAGERESPONSE']._serialized_end=1056
+  _globals['_TRAINERSERVICE']._serialized_start=1168
+  _globals['_TRAINERSERVICE']._serialized_end=1573
 # @@protoc_insertion_point(module_scope)

@@ -29,23 +29,23 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_UNSPECIFIED: _RunState.ValueType  # 0
     """Never sent."""
     RUN_STATE_RUNNING: _RunState.ValueType  # 1
-    """It waits or trains."""
+    """The run waits or trains."""
     RUN_STATE_SUCCEEDED: _RunState.ValueType  # 2
-    """Its adapter is in the artifact store."""
+    """The run's adapter is in the artifact store."""
     RUN_STATE_FAILED: _RunState.ValueType  # 3
-    """It failed for good; see reason."""
+    """The run failed for good; see reason."""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
-    """Where a training run stands."""
+    """State of a training run."""
 
 RUN_STATE_UNSPECIFIED: RunState.ValueType  # 0
 """Never sent."""
 RUN_STATE_RUNNING: RunState.ValueType  # 1
-"""It waits or trains."""
+"""The run waits or trains."""
 RUN_STATE_SUCCEEDED: RunState.ValueType  # 2
-"""Its adapter is in the artifact store."""
+"""The run's adapter is in the artifact store."""
 RUN_STATE_FAILED: RunState.ValueType  # 3
-"""It failed for good; see reason."""
+"""The run failed for good; see reason."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 @_typing.final
@@ -181,7 +181,7 @@ class GetTriggerResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
-    class SkippedFeedbackEntry(_message.Message):
+    class ExcludedFeedbackEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
         KEY_FIELD_NUMBER: _builtins.int
@@ -204,7 +204,7 @@ class GetTriggerResponse(_message.Message):
     NEEDED_FEEDBACK_FIELD_NUMBER: _builtins.int
     TRAINING_FIELD_NUMBER: _builtins.int
     WAITING_FEEDBACK_FIELD_NUMBER: _builtins.int
-    SKIPPED_FEEDBACK_FIELD_NUMBER: _builtins.int
+    EXCLUDED_FEEDBACK_FIELD_NUMBER: _builtins.int
     pending_feedback: _builtins.int
     """Usable feedback since the last run, and how many start one."""
     needed_feedback: _builtins.int
@@ -212,8 +212,8 @@ class GetTriggerResponse(_message.Message):
     waiting_feedback: _builtins.int
     """Feedback whose answer has not come yet."""
     @_builtins.property
-    def skipped_feedback(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Feedback that is not trained on, by machine-readable reason."""
+    def excluded_feedback(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Feedback that is excluded from training, by machine-readable reason."""
 
     def __init__(
         self,
@@ -222,11 +222,11 @@ class GetTriggerResponse(_message.Message):
         needed_feedback: _builtins.int = ...,
         training: _builtins.bool = ...,
         waiting_feedback: _builtins.int = ...,
-        skipped_feedback: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        excluded_feedback: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["needed_feedback", b"needed_feedback", "pending_feedback", b"pending_feedback", "skipped_feedback", b"skipped_feedback", "training", b"training", "waiting_feedback", b"waiting_feedback"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["excluded_feedback", b"excluded_feedback", "needed_feedback", b"needed_feedback", "pending_feedback", b"pending_feedback", "training", b"training", "waiting_feedback", b"waiting_feedback"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

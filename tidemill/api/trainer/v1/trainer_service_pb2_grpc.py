@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TrainerServiceStub:
-    """Shows what the trainer learned from feedback.
+    """Shows training runs and the feedback behind them.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class TrainerServiceStub:
 
 
 class TrainerServiceServicer:
-    """Shows what the trainer learned from feedback.
+    """Shows training runs and the feedback behind them.
     """
 
     def ListRuns(self, request, context):
@@ -64,7 +64,7 @@ class TrainerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetTrigger(self, request, context):
-        """Tells how far the feedback collected so far is from the next run.
+        """Shows how much feedback is collected and how much the next run needs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,7 +104,7 @@ def add_TrainerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrainerService:
-    """Shows what the trainer learned from feedback.
+    """Shows training runs and the feedback behind them.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TrainerServiceStub:
-    """Shows what the trainer learned from feedback."""
+    """Shows training runs and the feedback behind them."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,24 +36,24 @@ class TrainerServiceStub:
     ListRuns: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.ListRunsRequest, _trainer_service_pb2.ListRunsResponse]
     """Lists the training runs of the caller's tenant, newest first."""
     GetTrigger: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.GetTriggerRequest, _trainer_service_pb2.GetTriggerResponse]
-    """Tells how far the feedback collected so far is from the next run."""
+    """Shows how much feedback is collected and how much the next run needs."""
     GetLineage: _grpc.UnaryUnaryMultiCallable[_trainer_service_pb2.GetLineageRequest, _trainer_service_pb2.GetLineageResponse]
     """Lists the feedback and answers behind an adapter."""
 
 @_typing.type_check_only
 class TrainerServiceAsyncStub(TrainerServiceStub):
-    """Shows what the trainer learned from feedback."""
+    """Shows training runs and the feedback behind them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListRuns: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.ListRunsRequest, _trainer_service_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Lists the training runs of the caller's tenant, newest first."""
     GetTrigger: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.GetTriggerRequest, _trainer_service_pb2.GetTriggerResponse]  # type: ignore[assignment]
-    """Tells how far the feedback collected so far is from the next run."""
+    """Shows how much feedback is collected and how much the next run needs."""
     GetLineage: _aio.UnaryUnaryMultiCallable[_trainer_service_pb2.GetLineageRequest, _trainer_service_pb2.GetLineageResponse]  # type: ignore[assignment]
     """Lists the feedback and answers behind an adapter."""
 
 class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows what the trainer learned from feedback."""
+    """Shows training runs and the feedback behind them."""
 
     @_abc_1.abstractmethod
     def ListRuns(
@@ -69,7 +69,7 @@ class TrainerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _trainer_service_pb2.GetTriggerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_trainer_service_pb2.GetTriggerResponse, _abc.Awaitable[_trainer_service_pb2.GetTriggerResponse]]:
-        """Tells how far the feedback collected so far is from the next run."""
+        """Shows how much feedback is collected and how much the next run needs."""
 
     @_abc_1.abstractmethod
     def GetLineage(
