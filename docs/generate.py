@@ -19,8 +19,12 @@ Every topic of the mesh, written from `tidemill/topics.py` by `python docs/gener
 `tidemill topics` creates them; services create what is missing when they connect.
 
 A record's key is `tenant/aggregate`: one aggregate's events keep their order. Its value is protobuf, or
-proto3 JSON when the header `content-type` is `application/json`. A message with a field that the contract
-does not name is parked: it would be dropped silently otherwise.
+proto3 JSON when the header `content-type` is `application/json`.
+
+A contract grows within `v1`. On topics that only their owner writes to, consumers keep and ignore fields and enum
+values that they do not know: services of two releases run side by side during an upgrade. On topics that producers
+outside the mesh write to, a message with a field that the contract does not name is dead-lettered, since a misspelt
+field would be dropped silently.
 
 | header | meaning |
 |---|---|

@@ -26,6 +26,8 @@ class State(StrEnum):
     PROMOTED = "PROMOTED"
     ROLLED_BACK = "ROLLED_BACK"
     SUPERSEDED = "SUPERSEDED"
+    UNKNOWN = "UNKNOWN"
+    """A state that only a newer evaluator knows: the release does not answer."""
 
 
 USABLE = frozenset({State.PROPOSED, State.CANARY, State.PROMOTED, State.SUPERSEDED})

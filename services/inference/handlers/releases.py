@@ -18,7 +18,7 @@ from services.inference.domain.releases import (
     State,
     canary_position,
 )
-from tidemill.api.events.v1 import ReleaseChanged, ReleaseState
+from tidemill.api.events.v1 import RELEASE_STATE_UNSPECIFIED, ReleaseChanged, ReleaseState
 from tidemill.bus import Delivery
 from tidemill.db import Database
 from tidemill.faults import Fault, Reason
@@ -115,8 +115,7 @@ def _for_user(releases: Releases, secret: bytes, question: Question, answer_id: 
 
 def release_of(message: ReleaseChanged) -> Release:
     """The change as a value; Fault(SCHEMA_INVALID) when it names no release or no state."""
-    state = ReleaseState.Name(message.state).removeprefix("RELEASE_STATE_")
-    if not message.release.release_id or state not in State.__members__:
+    if not message.release.release_id or message.state == RELEASE_STATE_UNSPECIFIED:
         raise Fault(Reason.SCHEMA_INVALID, field="release")
     release = message.release
     adapter = Adapter(release.adapter, release.adapter_uri, release.adapter_hash)
@@ -127,7 +126,14 @@ def release_of(message: ReleaseChanged) -> Release:
         adapter=adapter if release.adapter else None,
         guardrail_policy=release.guardrail_policy or GUARDRAIL_POLICY,
         routing_policy=release.routing_policy or ROUTING_POLICY,
-        state=State(state),
+        state=state_of(message.state),
         epoch=message.epoch,
         canary_share=message.canary_share,
     )
+
+
+def state_of(number: int) -> State:
+    """UNKNOWN for a number that this release of the contract does not name."""
+    known = ReleaseState.DESCRIPTOR.values_by_number.get(number)
+    name = known.name.removeprefix("RELEASE_STATE_") if known else ""
+    return State.__members__.get(name, State.UNKNOWN)

@@ -1,11 +1,11 @@
-"""What is taken for an event: keys, ids, content types, and no field that would be dropped."""
+"""What is taken for an event: keys, ids, content types, and which unknown fields."""
 
 import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from google.protobuf import struct_pb2
+from google.protobuf import json_format, struct_pb2
 from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ from tidemill.bus.envelope import (
     split_key,
 )
 from tidemill.faults import Fault, Reason
-from tidemill.topics import CATALOGUE, DOCUMENTS_SUBMITTED
+from tidemill.topics import ALERTS_RAISED, CATALOGUE, DOCUMENTS_CHUNKED, DOCUMENTS_SUBMITTED
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 UNKNOWN = b"\xfa\xff\x03\x01a"  # field 8191, a string of one byte
@@ -177,5 +177,48 @@ def refused_or_decoded(body: bytes, content_type: str) -> None:
 
 
 def test_an_unknown_enum_value_is_kept_not_refused() -> None:
-    """proto3 enums are open: a newer producer's value must not park its events."""
+    """proto3 enums are open: a newer producer's value must not dead-letter its events."""
     assert not has_unknown_fields(AlertRaised(kind=9_999))
+
+
+INTERNAL = [topic for topic in CATALOGUE if topic.write_scope is None]
+INGRESS = [topic for topic in CATALOGUE if topic.write_scope is not None]
+
+
+@pytest.mark.parametrize("topic", INTERNAL, ids=lambda topic: topic.name)
+def test_a_newer_service_of_the_mesh_may_add_fields(topic: Any) -> None:
+    """During a rolling upgrade old consumers meet them; they keep what they know."""
+    known = filled(topic.message())
+    body = known.SerializeToString() + UNKNOWN
+    message = decode(topic, record(body))
+    assert message.SerializeToString() == body
+    text = json.loads(json_format.MessageToJson(known)) | {"addedLater": {"deep": [1]}}
+    assert decode(topic, record(json.dumps(text).encode(), content_type="application/json"))
+
+
+@pytest.mark.parametrize("topic", INGRESS, ids=lambda topic: topic.name)
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [(UNKNOWN, "application/protobuf"), (b'{"addedLater": 1}', "application/json")],
+)
+def test_an_outsider_may_not(topic: Any, body: bytes, content_type: str) -> None:
+    with pytest.raises(Fault) as caught:
+        decode(topic, record(body, content_type=content_type))
+    assert caught.value.reason is Reason.SCHEMA_INVALID
+
+
+def test_fields_and_values_added_inside_a_message_pass_too() -> None:
+    kind, body = with_unknown_in_repeated()
+    assert decode(DOCUMENTS_CHUNKED, record(body)) == kind.FromString(body)
+    alert = decode(ALERTS_RAISED, record(AlertRaised(kind=9_999, alert_id="a").SerializeToString()))
+    assert (alert.kind, alert.alert_id) == (9_999, "a")
+    named = b'{"kind": "ALERT_KIND_ADDED_LATER", "alertId": "a"}'
+    alert = decode(ALERTS_RAISED, record(named, content_type="application/json"))
+    assert (alert.kind, alert.alert_id) == (0, "a")
+
+
+@pytest.mark.parametrize("body", [b"\x0a\xff", b"\xff"])
+def test_broken_bytes_are_refused_on_the_meshs_own_topics(body: bytes) -> None:
+    with pytest.raises(Fault) as caught:
+        decode(DOCUMENTS_CHUNKED, record(body))
+    assert caught.value.reason is Reason.SCHEMA_INVALID

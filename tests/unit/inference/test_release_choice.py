@@ -227,3 +227,17 @@ def test_change_without_a_release_or_a_state_is_invalid() -> None:
         with pytest.raises(Fault) as caught:
             release_of(message)
         assert caught.value.reason is Reason.SCHEMA_INVALID
+
+
+async def test_a_state_that_only_a_newer_evaluator_knows_does_not_answer(house: House) -> None:
+    await change(house, "r1", State.SUPERSEDED, 1)
+    await change(house, "r2", State.PROMOTED, 2)
+    newer = release_of(
+        ReleaseChanged(release=ReleaseMessage(release_id="r2"), state=99, epoch=3)  # type: ignore[arg-type]
+    )
+    await change(house, "r2", newer.state, newer.epoch)
+    releases = await load_releases(house.runtime.database, "harbor")
+    found = releases.find("r2")
+    assert found is not None
+    assert found.state is State.UNKNOWN
+    assert releases.in_force().release_id == "r1"
