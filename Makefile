@@ -69,6 +69,9 @@ proto: $(STAMPS)/environment ## Generate tidemill/api from proto/
 	$(BIN)/buf lint
 	$(BIN)/python proto/generate.py
 
+release-contracts: $(STAMPS)/environment ## At a release: hold later contracts to those of now
+	$(BIN)/python proto/check.py --renew
+
 up: setup ## Start the mesh
 	$(BIN)/tidemill up
 
@@ -78,4 +81,4 @@ down: ## Stop the mesh
 clean: ## Remove environment and stamps; state in .tidemill stays
 	rm -rf $(VENV) $(STAMPS)
 
-.PHONY: help setup demo test faults check deploy-check fix proto up down clean
+.PHONY: help setup demo test faults check deploy-check fix proto release-contracts up down clean

@@ -1,22 +1,16 @@
-"""Check the contracts: no change that breaks the last release's, and generated code is current."""
+"""Check the contracts: python proto/check.py [--renew]
+
+No change may break the last release's contracts, and generated code is current. At a release,
+--renew makes the contracts of now the ones that later changes are compared with.
+"""
 
 import filecmp
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from breaking import BASELINE, ROOT, breaking_changes, build_image
 from generate import TARGET, build
-
-ROOT = Path(__file__).resolve().parent.parent
-BASELINE = ROOT / "proto" / "baseline.binpb"
-BUF = Path(sys.executable).parent / "buf"
-
-
-def breaks_baseline() -> bool:
-    """Compares with the released contracts; `buf build -o proto/baseline.binpb` renews them."""
-    result = subprocess.run([BUF, "breaking", "--against", BASELINE], cwd=ROOT, check=False)
-    return result.returncode != 0
 
 
 def differing(left: Path, right: Path) -> list[str]:
@@ -31,13 +25,25 @@ def differing(left: Path, right: Path) -> list[str]:
     return found
 
 
-def main() -> int:
-    failed = breaks_baseline()
+def stale_code() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
-        stale = differing(TARGET, build(Path(folder)))
-    if stale:
-        sys.stderr.write("generated code is stale; run `make proto`:\n" + "\n".join(stale) + "\n")
-    return 1 if failed or stale else 0
+        return [
+            f"{path}: stale; run `make proto`" for path in differing(TARGET, build(Path(folder)))
+        ]
+
+
+def renew() -> None:
+    """Take the contracts of now as released."""
+    (ROOT / BASELINE).write_bytes(build_image(ROOT))
+
+
+def main() -> int:
+    if sys.argv[1:] == ["--renew"]:
+        renew()
+        return 0
+    found = [*map(str, breaking_changes(ROOT)), *stale_code()]
+    sys.stderr.writelines(f"{each}\n" for each in found)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":
