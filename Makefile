@@ -55,6 +55,7 @@ check: $(STAMPS)/environment ## Format, lint, types, import rules, contracts
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/python proto/check.py
+	$(BIN)/python docs/generate.py --check
 
 deploy-check: $(STAMPS)/deploy ## Hold deploy/ to the code and to its tools' rules; no engine, no cluster
 	$(BIN)/yamllint --strict -c deploy/.yamllint deploy
@@ -70,6 +71,7 @@ proto: $(STAMPS)/environment ## Generate tidemill/api from proto/
 	$(BIN)/python proto/generate.py
 
 release-contracts: $(STAMPS)/environment ## At a release: hold later contracts to those of now
+	$(BIN)/python docs/generate.py
 	$(BIN)/python proto/check.py --renew
 
 up: setup ## Start the mesh

@@ -1,22 +1,24 @@
-"""Write docs/events.md and docs/telemetry.md from the code: python docs/generate.py"""
+"""Write docs/events.md, asyncapi.yaml and telemetry.md from the code: python docs/generate.py"""
 
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import asyncapi
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from tidemill.telemetry.catalogue import METRICS, Outcome
-from tidemill.topics import CATALOGUE, DAY_MS, DEAD_LETTER_RETENTION_MS, Topic
+from tidemill.topics import CATALOGUE, DAY_MS, Retention, Topic
 
 ROOT = Path(__file__).resolve().parent.parent
 
 EVENTS = """# Events
 
 Every topic of the mesh, written from `tidemill/topics.py` by `python docs/generate.py`.
-`tidemill topics` creates them; services create what is missing when they connect.
+`tidemill topics` creates them; services create what is missing when they connect. The same for programs, with
+headers, key schemas, consumers and Kafka's settings: [asyncapi.yaml](asyncapi.yaml) (AsyncAPI 3).
 
 A record's key is `tenant/aggregate`: one aggregate's events keep their order. Its value is protobuf, or
 proto3 JSON when the header `content-type` is `application/json`.
@@ -40,8 +42,12 @@ A dead letter keeps the record's key, value and headers without the token, and a
 and `tidemill-dead-letter-id`. Dead letters stay for {days} days. What is
 dead-lettered, and what to do about it: [dead letters](dead-letters.md). Why: [decision 1](decisions/0001-delivery.md).
 
-| topic | message | owner | partitions | kept | written by |
-|---|---|---|---|---|---|
+Topics belong to one of three classes of retention: facts are kept for ever, since every store is rebuilt from
+them; commands of outsiders are meant for 7 days, and are kept for ever as well as long as a rebuild of ingest
+reads the documents from them; dead letters are kept for {days} days.
+
+| topic | message | key | owner | partitions | kept | written by |
+|---|---|---|---|---|---|---|
 """
 
 TELEMETRY = """# Telemetry
@@ -84,14 +90,22 @@ a document, a question or a token. `tests/integration/core/test_process.py` hold
 
 
 def retention(topic: Topic[Message]) -> str:
-    return "for ever" if topic.retention_ms < 0 else f"{topic.retention_ms // DAY_MS} days"
+    kept = topic.retention.milliseconds
+    period = "for ever" if kept < 0 else f"{kept // DAY_MS} days"
+    return f"{period} ({topic.retention.value})"
+
+
+def key_of(topic: Topic[Message]) -> str:
+    field = topic.aggregate in topic.message.DESCRIPTOR.fields_by_name
+    return f"tenant/{{{topic.aggregate}}}" if field else f"tenant/{topic.aggregate}"
 
 
 def topic_row(topic: Topic[Message]) -> str:
     writer = f"outside, scope `{topic.write_scope}`" if topic.write_scope else "the owner"
     name = topic.message.DESCRIPTOR.name
     return (
-        f"| `{topic.name}` | [{name}](#{name.lower()}) | {topic.owner} | {topic.partitions} "
+        f"| `{topic.name}` | [{name}](#{name.lower()}) | `{key_of(topic)}` | {topic.owner} "
+        f"| {topic.partitions} "
         f"| {retention(topic)} | {writer} |\n"
     )
 
@@ -129,7 +143,7 @@ def message_part(descriptor: Descriptor, comment: str) -> Iterator[str]:
 
 
 def events() -> str:
-    days = DEAD_LETTER_RETENTION_MS // DAY_MS
+    days = Retention.DEAD_LETTERS.milliseconds // DAY_MS
     parts = [
         EVENTS.format(days=days),
         *(topic_row(topic) for topic in CATALOGUE),
@@ -160,23 +174,32 @@ def telemetry() -> str:
     return TELEMETRY + "".join(rows) + TRACES.format(outcomes=outcomes)
 
 
+def documents() -> dict[str, str]:
+    """Text of each document, by its name."""
+    return {
+        "events.md": events(),
+        "asyncapi.yaml": asyncapi.text(comments()),
+        "telemetry.md": telemetry(),
+    }
+
+
 def stale() -> list[str]:
     """Names of the documents that do not say what the code says."""
-    wanted = {"events.md": events(), "telemetry.md": telemetry()}
     folder = ROOT / "docs"
     return [
         name
-        for name, text in wanted.items()
+        for name, text in documents().items()
         if not (folder / name).exists() or (folder / name).read_text() != text
     ]
 
 
 def main() -> int:
     if sys.argv[1:] == ["--check"]:
-        sys.stderr.writelines(f"docs/{name} is stale; run docs/generate.py\n" for name in stale())
-        return 1 if stale() else 0
-    (ROOT / "docs" / "events.md").write_text(events())
-    (ROOT / "docs" / "telemetry.md").write_text(telemetry())
+        names = stale()
+        sys.stderr.writelines(f"docs/{name} is stale; run docs/generate.py\n" for name in names)
+        return 1 if names else 0
+    for name, text in documents().items():
+        (ROOT / "docs" / name).write_text(text)
     return 0
 
 

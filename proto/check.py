@@ -1,7 +1,7 @@
 """Check the contracts: python proto/check.py [--renew]
 
-No change may break the last release's contracts, and generated code is current. At a release,
---renew makes the contracts of now the ones that later changes are compared with.
+No change of messages, RPCs or topics may break the last release's clients, and generated code is
+current. At a release, --renew makes the contracts of now those that later changes are held to.
 """
 
 import filecmp
@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import channels
 from breaking import BASELINE, ROOT, breaking_changes, build_image
 from generate import TARGET, build
 
@@ -35,13 +36,15 @@ def stale_code() -> list[str]:
 def renew() -> None:
     """Take the contracts of now as released."""
     (ROOT / BASELINE).write_bytes(build_image(ROOT))
+    channels.renew(ROOT)
 
 
 def main() -> int:
     if sys.argv[1:] == ["--renew"]:
         renew()
         return 0
-    found = [*map(str, breaking_changes(ROOT)), *stale_code()]
+    broken = [*breaking_changes(ROOT), *channels.breaking_topics(ROOT)]
+    found = [*map(str, broken), *stale_code()]
     sys.stderr.writelines(f"{each}\n" for each in found)
     return 1 if found else 0
 

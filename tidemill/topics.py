@@ -1,6 +1,10 @@
-"""Every topic: its name, message, owner, partitions, retention and who may write to it."""
+"""Every topic: its name, message, owner, key, partitions, retention and who may write to it.
+
+A new topic is one declaration here; topics, dead letters, documents and checks follow from it.
+"""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Generic, TypeVar
 
 from google.protobuf.message import Message
@@ -11,16 +15,42 @@ M = TypeVar("M", bound=Message)
 
 DAY_MS = 24 * 60 * 60 * 1000
 FOREVER = -1
+DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 # A dead letter is its record with a few headers more, and must fit whenever the record did.
 MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 1024 * 1024
+
+
+class Retention(Enum):
+    """How long the records of a topic are kept, by what they are."""
+
+    FACTS = "facts"
+    """What happened; every store is rebuilt from it."""
+    COMMANDS = "commands"
+    """What outsiders asked for; the owner's facts say what became of it."""
+    DEAD_LETTERS = "dead letters"
+
+    @property
+    def milliseconds(self) -> int:
+        """For Kafka's retention.ms; -1 is for ever."""
+        return RETENTION_MS[self]
+
+
+RETENTION_MS = {
+    Retention.FACTS: FOREVER,
+    # Meant to be seven days. For ever as long as a rebuild of ingest reads the documents' content
+    # from documents.submitted, that is until ingest keeps the originals elsewhere.
+    Retention.COMMANDS: FOREVER,
+    Retention.DEAD_LETTERS: DEAD_LETTER_RETENTION_MS,
+}
 
 
 @dataclass(frozen=True)
 class Topic(Generic[M]):
     """A topic of the catalogue.
 
-    retention_ms: -1 keeps records for ever, which every store's rebuild needs.
+    aggregate: second part of the key "tenant/aggregate": a field of the message, or the word
+    itself where all events of a tenant keep one order.
     write_scope: set on topics that producers outside the mesh write to; their events carry a
     token with this scope, and the tenant is the token's.
     """
@@ -28,8 +58,9 @@ class Topic(Generic[M]):
     name: str
     message: type[M]
     owner: str
+    aggregate: str
     partitions: int = 3
-    retention_ms: int = FOREVER
+    retention: Retention = Retention.FACTS
     write_scope: str | None = None
 
     @property
@@ -45,57 +76,71 @@ class Topic(Generic[M]):
         """Kafka's topic configuration; the broker stamps the time where tokens are checked."""
         stamp = "LogAppendTime" if self.write_scope else "CreateTime"
         return {
-            "retention.ms": str(self.retention_ms),
+            "retention.ms": str(self.retention.milliseconds),
             "max.message.bytes": str(MAX_MESSAGE_BYTES),
             "message.timestamp.type": stamp,
         }
 
 
+def dead_letter_configs() -> dict[str, str]:
+    """Kafka's configuration of every dead-letter topic."""
+    return {
+        "retention.ms": str(Retention.DEAD_LETTERS.milliseconds),
+        "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
+    }
+
+
 DOCUMENTS_SUBMITTED = Topic(
-    "documents.submitted.v1", events.DocumentSubmitted, "ingest", write_scope="documents:write"
+    "documents.submitted.v1",
+    events.DocumentSubmitted,
+    "ingest",
+    "document_id",
+    retention=Retention.COMMANDS,
+    write_scope="documents:write",
 )
 DOCUMENTS_WITHDRAWN = Topic(
-    "documents.withdrawn.v1", events.DocumentWithdrawn, "ingest", write_scope="documents:write"
+    "documents.withdrawn.v1",
+    events.DocumentWithdrawn,
+    "ingest",
+    "document_id",
+    retention=Retention.COMMANDS,
+    write_scope="documents:write",
 )
-DOCUMENTS_CHUNKED = Topic("documents.chunked.v1", events.DocumentChunked, "ingest")
-DOCUMENTS_REJECTED = Topic("documents.rejected.v1", events.DocumentRejected, "ingest")
-DOCUMENTS_RETIRED = Topic("documents.retired.v1", events.DocumentRetired, "ingest")
-CHUNKS_EMBEDDED = Topic("chunks.embedded.v1", events.ChunksEmbedded, "embedder")
-DOCUMENTS_INDEXED = Topic("documents.indexed.v1", events.DocumentIndexed, "retriever")
-ANSWERS_GENERATED = Topic("answers.generated.v1", events.AnswerGenerated, "inference")
+DOCUMENTS_CHUNKED = Topic("documents.chunked.v1", events.DocumentChunked, "ingest", "document_id")
+DOCUMENTS_REJECTED = Topic(
+    "documents.rejected.v1", events.DocumentRejected, "ingest", "document_id"
+)
+DOCUMENTS_RETIRED = Topic("documents.retired.v1", events.DocumentRetired, "ingest", "document_id")
+CHUNKS_EMBEDDED = Topic("chunks.embedded.v1", events.ChunksEmbedded, "embedder", "document_id")
+DOCUMENTS_INDEXED = Topic(
+    "documents.indexed.v1", events.DocumentIndexed, "retriever", "document_id"
+)
+ANSWERS_GENERATED = Topic("answers.generated.v1", events.AnswerGenerated, "inference", "answer_id")
+# Outsiders' command and the mesh's fact at once, so it is kept as a fact.
 FEEDBACK_RECORDED = Topic(
-    "feedback.recorded.v1", events.FeedbackRecorded, "inference", write_scope="feedback:write"
+    "feedback.recorded.v1",
+    events.FeedbackRecorded,
+    "inference",
+    "answer_id",
+    write_scope="feedback:write",
 )
-ADAPTERS_TRAINED = Topic("adapters.trained.v1", events.AdapterTrained, "trainer")
-RELEASES_CHANGED = Topic("releases.changed.v1", events.ReleaseChanged, "evaluator")
-EVALUATIONS_COMPLETED = Topic("evaluations.completed.v1", events.EvaluationCompleted, "evaluator")
-ALERTS_RAISED = Topic("alerts.raised.v1", events.AlertRaised, "monitor")
-CONSUMERS_STOPPED = Topic("consumers.stopped.v1", events.ConsumerStopped, "every service")
-BUDGETS_SET = Topic("budgets.set.v1", events.BudgetSet, "monitor")
-RUNS_CHANGED = Topic("runs.changed.v1", events.RunChanged, "trainer")
-SUITES_STORED = Topic("suites.stored.v1", events.SuiteStored, "evaluator")
+ADAPTERS_TRAINED = Topic("adapters.trained.v1", events.AdapterTrained, "trainer", "adapter")
+RELEASES_CHANGED = Topic("releases.changed.v1", events.ReleaseChanged, "evaluator", "releases")
+EVALUATIONS_COMPLETED = Topic(
+    "evaluations.completed.v1", events.EvaluationCompleted, "evaluator", "evaluation_id"
+)
+ALERTS_RAISED = Topic("alerts.raised.v1", events.AlertRaised, "monitor", "alert_id")
+CONSUMERS_STOPPED = Topic(
+    "consumers.stopped.v1", events.ConsumerStopped, "every service", "consumer"
+)
+BUDGETS_SET = Topic("budgets.set.v1", events.BudgetSet, "monitor", "budget")
+RUNS_CHANGED = Topic("runs.changed.v1", events.RunChanged, "trainer", "run_id")
+SUITES_STORED = Topic("suites.stored.v1", events.SuiteStored, "evaluator", "suites")
 
-CATALOGUE: tuple[Topic[Message], ...] = (
-    DOCUMENTS_SUBMITTED,
-    DOCUMENTS_WITHDRAWN,
-    DOCUMENTS_CHUNKED,
-    DOCUMENTS_REJECTED,
-    DOCUMENTS_RETIRED,
-    CHUNKS_EMBEDDED,
-    DOCUMENTS_INDEXED,
-    ANSWERS_GENERATED,
-    FEEDBACK_RECORDED,
-    ADAPTERS_TRAINED,
-    RELEASES_CHANGED,
-    EVALUATIONS_COMPLETED,
-    ALERTS_RAISED,
-    CONSUMERS_STOPPED,
-    BUDGETS_SET,
-    RUNS_CHANGED,
-    SUITES_STORED,
-)  # type: ignore[assignment]
-
-DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
+CATALOGUE: tuple[Topic[Message], ...] = tuple(
+    value for value in [*globals().values()] if isinstance(value, Topic)
+)
+"""Every topic that is declared above, in that order."""
 
 
 def find_topic(name: str) -> Topic[Message]:

@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from tidemill.bus.goodbye import GOODBYE_SECONDS
 from tidemill.faults import Fault, Reason
-from tidemill.topics import CATALOGUE, DEAD_LETTER_RETENTION_MS, MAX_DEAD_LETTER_BYTES
+from tidemill.topics import CATALOGUE, dead_letter_configs
 
 ADMIN_SECONDS = 30.0
 TOPIC_ALREADY_EXISTS = 36
@@ -29,10 +29,7 @@ class TopicStatus:
 
 
 def wanted_topics(replicas: int, partitions: int) -> list[NewTopic]:
-    dead = {
-        "retention.ms": str(DEAD_LETTER_RETENTION_MS),
-        "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
-    }
+    dead = dead_letter_configs()
     topics = []
     for topic in CATALOGUE:
         configs = topic.configs()

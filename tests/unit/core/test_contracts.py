@@ -1,12 +1,15 @@
 """The check of the contracts refuses what breaks the last release's clients, and nothing else."""
 
+import io
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 ROOT = Path(__file__).parents[3]
 API = "proto/tidemill/api"
@@ -22,6 +25,8 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("contracts")
     shutil.copytree(ROOT / "proto", folder / "proto")
     shutil.copy(ROOT / "buf.yaml", folder)
+    (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs/asyncapi.yaml", folder / "docs")
     renew(folder)
     return folder
 
@@ -148,3 +153,33 @@ def test_what_came_after_a_release_is_bound_by_the_next(contracts: Path) -> None
     edit(contracts, RUNS, r"string note = 17", "int64 note = 17")
     code, told = check(contracts)
     assert (code, '"note"' in told) == (1, True)
+
+
+def git(*arguments: str) -> bytes:
+    command = ["git", "-C", str(ROOT), *arguments]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    return done.stdout if done.returncode == 0 else b""
+
+
+def test_the_baseline_is_what_its_commit_contained(tmp_path: Path) -> None:
+    """A baseline that is older than its release would let changes of newer contracts pass."""
+    if git("rev-parse", "--is-shallow-repository").strip() != b"false":
+        pytest.skip("the history of the baseline is not here")
+    commit = git("log", "-1", "--format=%H", "--", "proto/baseline.binpb").decode().strip()
+    archive = git("archive", commit, "proto", "buf.yaml")
+    with tarfile.open(fileobj=io.BytesIO(archive)) as contracts:
+        contracts.extractall(tmp_path, filter="data")
+    before = FileDescriptorSet.FromString((tmp_path / "proto/baseline.binpb").read_bytes())
+    shutil.copytree(ROOT / "proto", tmp_path / "proto", dirs_exist_ok=True, ignore=only_programs)
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs/asyncapi.yaml", tmp_path / "docs")
+    renew(tmp_path)
+    now = FileDescriptorSet.FromString((tmp_path / "proto/baseline.binpb").read_bytes())
+    assert [file.name for file in before.file] == [file.name for file in now.file]
+    for old, new in zip(before.file, now.file, strict=True):
+        old.ClearField("source_code_info")
+        assert old == new, old.name
+
+
+def only_programs(folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if not name.endswith(".py")}

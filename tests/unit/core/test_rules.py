@@ -25,6 +25,7 @@ HARMLESS = {
     "mapped_column", "TraceContextTextMapPropagator", "TraceFlags", "signature", "MappingProxyType",
     "dict", "set", "range", "len", "max", "min", "sum", "join", "cast", "field", "Console",
     "str", "int", "bytes", "enumerate", "findall", "maketrans", "resolve",
+    "globals", "values", "isinstance",
 }  # fmt: skip
 
 
