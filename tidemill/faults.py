@@ -66,6 +66,13 @@ _RETRYABLE = {
 }
 
 
+CALLERS_OWN = frozenset(
+    {Reason.DEADLINE_EXCEEDED, Reason.INVALID_ARGUMENT, Reason.REQUEST_TOO_LARGE}
+)
+"""Reasons of a recorded answer that say nothing about the release: the caller's own time ran out,
+or the caller asked for what no release can do."""
+
+
 class Fault(Exception):
     """An expected failure. Metadata goes to callers and dead letters: no text of users in it."""
 
@@ -75,6 +82,9 @@ class Fault(Exception):
         self.metadata = metadata
         self.retry_after: float | None = None
         """Seconds after which the server that refused wants to be asked again."""
+        self.callers_time = False
+        """With DEADLINE_EXCEEDED: the caller's own time ran out, not a limit of this service. It
+        stays here: the next service's caller is another one."""
 
     @property
     def status(self) -> grpc.StatusCode:
@@ -84,6 +94,13 @@ class Fault(Exception):
     def retryable(self) -> bool:
         """True when the same work may succeed later without a change by the caller."""
         return self.reason in _RETRYABLE
+
+
+def callers_time_out() -> Fault:
+    """The caller's own deadline has passed; no part of the mesh is to blame."""
+    fault = Fault(Reason.DEADLINE_EXCEEDED)
+    fault.callers_time = True
+    return fault
 
 
 def faults_in(error: BaseException) -> Iterator[Fault]:

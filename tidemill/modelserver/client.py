@@ -22,6 +22,8 @@ from tidemill.modelserver.errors import (
     ModelServerError,
     ModelServerUnavailable,
     ModelStalled,
+    NoProgress,
+    TimeRanOut,
     from_server,
 )
 
@@ -134,7 +136,8 @@ class ModelServer:
     ) -> AsyncIterator[CompletionDelta]:
         """Streams a completion; closing the iterator cancels it. Timeouts are in seconds.
 
-        Raises ModelServerUnavailable, ModelStalled, AdapterNotFound or InvalidRequest.
+        Raises ModelServerUnavailable, ModelStalled, AdapterNotFound or InvalidRequest; TimeRanOut
+        when the timeout of the whole completion ended it.
         """
         request = {
             "model_name": LLM,
@@ -148,8 +151,7 @@ class ModelServer:
         deadline, wait, ended = time.monotonic() + timeout, first_token_timeout, False
         try:
             while not ended:
-                left = min(wait, deadline - time.monotonic())
-                result, ended = await _result(stream, left)
+                result, ended = await _result(stream, wait, deadline - time.monotonic())
                 delta = _delta(result)
                 if delta is not None:
                     yield delta
@@ -253,9 +255,17 @@ async def _call(call: Any) -> Any:
         raise from_server(error.code().name, error.details() or "") from None
 
 
-async def _result(stream: Any, timeout: float) -> tuple[Any, bool]:
-    """The stream's next result, and whether it was the last: then the call is over too."""
-    result, error = await _next(stream, timeout)
+async def _result(stream: Any, wait: float, left: float) -> tuple[Any, bool]:
+    """The stream's next result, and whether it was the last: then the call is over too.
+
+    wait: seconds that the next result may take; left: seconds that all the rest may take.
+    """
+    try:
+        result, error = await _next(stream, min(wait, left))
+    except NoProgress:
+        if left <= wait:
+            raise TimeRanOut("DEADLINE_EXCEEDED") from None
+        raise
     last = error is not None or _is_final(result)
     if last:
         await _end(stream)
@@ -273,7 +283,7 @@ async def _next(stream: Any, timeout: float) -> tuple[Any, InferenceServerExcept
         result, error = await asyncio.wait_for(anext(stream), max(timeout, 0.0))
         return result, error
     except TimeoutError:
-        raise ModelStalled("NO_PROGRESS") from None
+        raise NoProgress("NO_PROGRESS") from None
     except StopAsyncIteration:
         raise ModelStalled("STREAM_ENDED_EARLY") from None
     except grpc.aio.AioRpcError as failed:

@@ -1,8 +1,17 @@
 """What can go wrong at the model server, each with a machine-readable reason."""
 
 OVERLOADED = "MODEL_OVERLOADED"
+PROMPT_TOO_LONG = "PROMPT_TOO_LONG"
 REFUSALS = ("must be", "cannot be", "is not allowed", "by the cpu engine", "wrong type", "not json")
 """How the backends put it that a request is wrong."""
+TOO_LONG = (
+    "longer than the maximum model length",
+    "maximum context length",
+    "reduce the length of the",
+    "exceeds the maximum model length",
+    "exceeds max_model_len",
+)
+"""How vLLM's releases, and the CPU engine, put it that a prompt does not fit the model."""
 
 
 class ModelServerError(Exception):
@@ -19,6 +28,14 @@ class ModelServerUnavailable(ModelServerError):
 
 class ModelStalled(ModelServerError):
     """A started request stopped giving results within its time."""
+
+
+class NoProgress(ModelStalled):
+    """No result came within the time for the next one."""
+
+
+class TimeRanOut(ModelStalled):
+    """The time that was given for all of a completion is over; the server may be well."""
 
 
 class AdapterNotFound(ModelServerError):
@@ -44,8 +61,8 @@ def from_server(code: str, message: str) -> ModelServerError:
         return AdapterNotFound("ADAPTER_NOT_FOUND")
     if "unexpected keyword argument" in words:
         return InvalidRequest("UNKNOWN_SAMPLING_PARAMETER")
-    if "longer than the maximum model length" in words:
-        return InvalidRequest("PROMPT_TOO_LONG")
+    if any(each in words for each in TOO_LONG):
+        return InvalidRequest(PROMPT_TOO_LONG)
     if "maximum queue size" in words or "request timeout expired" in words:
         return ModelServerUnavailable(OVERLOADED)
     if "is not healthy" in words:

@@ -13,7 +13,7 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, use_span
 
 from tidemill.api.common.v1 import Access
 from tidemill.clock import Clock
-from tidemill.faults import Fault, Reason, faults_in
+from tidemill.faults import Fault, Reason, callers_time_out, faults_in
 from tidemill.rpc.access import access_of
 from tidemill.rpc.caller import set_caller
 from tidemill.rpc.door import Door
@@ -28,6 +28,8 @@ log = structlog.get_logger()
 # Health and reflection carry nothing of a tenant.
 OPEN_SERVICES = ("/grpc.health.v1.Health/", "/grpc.reflection.v1alpha.ServerReflection/")
 UNDECLARED_SECONDS = 1.0
+CALLERS_DEADLINE = "CALLERS_DEADLINE"
+"""The label of a call that its caller gave too little time: nothing to wake anybody for."""
 
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
@@ -125,10 +127,10 @@ class Guard(grpc.aio.ServerInterceptor):
             labels = {"method": method.label, "code": Reason.OVERLOADED.value}
             self._telemetry.observe(catalogue.RPC_SECONDS, 0.0, **labels)
             await context.abort_with_status(to_status(self._door.refusal()))
-        span = self._span(method)
+        span, seconds = self._span(method), seconds_left(method.rule, context)
         try:
             with use_span(span, record_exception=False, set_status_on_exception=False):
-                async with asyncio.timeout(seconds_left(method.rule, context)):
+                async with asyncio.timeout(seconds):
                     yield
         except asyncio.CancelledError:
             outcome = "CANCELLED"
@@ -138,7 +140,9 @@ class Guard(grpc.aio.ServerInterceptor):
             raise
         except Exception as error:
             fault = fault_of(error, method.name)
-            outcome = fault.reason.value
+            if isinstance(error, TimeoutError) and seconds < limit_of(method.rule):
+                fault = callers_time_out()
+            outcome = CALLERS_DEADLINE if fault.callers_time else fault.reason.value
             span.set_status(Status(StatusCode.ERROR, outcome))
             await context.abort_with_status(to_status(fault))
         finally:
@@ -160,9 +164,13 @@ class Guard(grpc.aio.ServerInterceptor):
 
 def seconds_left(rule: Access | None, context: Any) -> float:
     """The caller's deadline, and never more than the contract allows."""
-    limit = rule.max_duration_ms / 1000 if rule else UNDECLARED_SECONDS
     remaining = context.time_remaining()
-    return limit if remaining is None else min(limit, remaining)
+    return limit_of(rule) if remaining is None else min(limit_of(rule), remaining)
+
+
+def limit_of(rule: Access | None) -> float:
+    """Seconds that the contract allows."""
+    return rule.max_duration_ms / 1000 if rule else UNDECLARED_SECONDS
 
 
 def fault_of(error: Exception, method: str) -> Fault:

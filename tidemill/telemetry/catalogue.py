@@ -100,7 +100,7 @@ RPC_SECONDS = Metric(
     "tidemill.rpc.duration",
     Kind.HISTOGRAM,
     "s",
-    "Time a server worked on an RPC; code is OK, CANCELLED or an error reason.",
+    "Time a server worked on an RPC; code is OK, CANCELLED, CALLERS_DEADLINE or an error reason.",
     ("method", "code"),
 )
 

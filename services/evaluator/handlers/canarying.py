@@ -12,6 +12,7 @@ from services.evaluator.domain.canary import Action, Judgement, judge_canary
 from services.evaluator.handlers.parts import Parts
 from tidemill.api.events import v1 as events
 from tidemill.bus import Delivery
+from tidemill.faults import CALLERS_OWN
 from tidemill.ids import fits
 from tidemill.telemetry.tracing import context_of
 
@@ -39,7 +40,9 @@ def _answer_row(message: events.AnswerGenerated, tenant_id: str) -> CanaryAnswer
         tenant_id=tenant_id,
         answer_id=message.answer_id,
         release_id=message.release_id,
-        failed=message.finish_reason == ERROR,
+        # A caller whose time ran out was kept waiting that long, and no longer: its duration
+        # counts, so that a canary that is too slow for its callers does not pass for lack of them.
+        failed=message.finish_reason == ERROR and message.error_reason not in CALLERS_OWN,
         refused=message.refused,
         duration_seconds=message.duration_seconds,
     )

@@ -10,10 +10,12 @@ from tidemill.faults import Fault, Reason
 from tidemill.modelserver.client import LLM, CompletionDelta, ModelServer, Sampling
 from tidemill.modelserver.errors import (
     OVERLOADED,
+    PROMPT_TOO_LONG,
     AdapterConflict,
     AdapterNotFound,
     InvalidRequest,
     ModelServerError,
+    TimeRanOut,
 )
 
 
@@ -21,8 +23,8 @@ class LanguageModel:
     """Greedy completions of one model server.
 
     Faults: DEPENDENCY_UNAVAILABLE when it is down or stalled; OVERLOADED when its queue is full;
-    ADAPTER_UNAVAILABLE when it does not hold the adapter; INVALID_ARGUMENT when the prompt is too
-    long for it.
+    ADAPTER_UNAVAILABLE when it does not hold the adapter; INVALID_ARGUMENT with the field when the
+    prompt is too long for it; DEADLINE_EXCEEDED when the request's own time is over.
     """
 
     def __init__(self, server: ModelServer) -> None:
@@ -43,7 +45,7 @@ class LanguageModel:
             first_token_timeout=min(request.first_token_timeout, request.timeout),
             headers=request.headers,
         )
-        with model_faults():
+        with model_faults(), request_faults():
             async with aclosing(cast(AsyncGenerator[CompletionDelta, None], stream)) as deltas:
                 async for delta in deltas:
                     finish = delta.finish_reason or ""
@@ -78,6 +80,23 @@ def model_faults() -> Iterator[None]:
         raise fault_of(error) from error
 
 
+@contextmanager
+def request_faults() -> Iterator[None]:
+    """What ended because of the request itself is no outage of the server.
+
+    The question is the only part of a prompt whose length the caller chooses.
+    """
+    try:
+        yield
+    except TimeRanOut as error:
+        raise Fault(Reason.DEADLINE_EXCEEDED, cause=error.reason) from error
+    except InvalidRequest as error:
+        if error.reason != PROMPT_TOO_LONG:
+            raise
+        problem = error.reason
+        raise Fault(Reason.INVALID_ARGUMENT, field="question", problem=problem) from error
+
+
 def fault_of(error: ModelServerError) -> Fault:
     match error:
         case AdapterNotFound():
@@ -85,7 +104,8 @@ def fault_of(error: ModelServerError) -> Fault:
         case AdapterConflict():
             return Fault(Reason.FAILED_PRECONDITION, problem=error.reason)
         case InvalidRequest():
-            return Fault(Reason.INVALID_ARGUMENT, problem=error.reason)
+            # Nothing that a caller sent: sampling, stop strings and rights are ours.
+            return Fault(Reason.FAILED_PRECONDITION, problem=error.reason)
         case _ if error.reason == OVERLOADED:
             return Fault(Reason.OVERLOADED, dependency="model_server")
         case _:

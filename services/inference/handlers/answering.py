@@ -76,15 +76,16 @@ async def answer(
     Faults: OVERLOADED, RELEASE_NOT_FOUND, ADAPTER_UNAVAILABLE, DEADLINE_EXCEEDED, and those of
     embedder, retriever and model server. Whatever happens after Started is recorded.
     """
-    deadline = Deadline.after(parts.clock, min(timeout, parts.limits.answer_seconds))
+    deadline = Deadline.after(parts.clock, timeout, parts.limits.answer_seconds)
     async with parts.admission.turn(deadline.left()):
         growing = await _begin(parts, question)
         async with (
             parts.recorder.recording(growing),
             aclosing(_steps(parts, growing, token, deadline)) as events,
         ):
-            async for event in events:
-                yield event
+            with deadline.naming_whose():
+                async for event in events:
+                    yield event
 
 
 async def _begin(parts: Answering, question: Question) -> Answer:

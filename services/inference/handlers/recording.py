@@ -45,7 +45,7 @@ class Recorder:
         try:
             yield
         except Fault as fault:
-            answer.fail(fault.reason.value)
+            answer.fail(recorded_reason(fault).value)
             await self._settle(answer)
             raise
         except (asyncio.CancelledError, GeneratorExit):
@@ -94,6 +94,13 @@ class Recorder:
             event = answer_event(answer, self._clock.now())
             unit.session.add(answer_row(event, answer.traceparent))
             unit.publish(topics.ANSWERS_GENERATED, answer.answer_id, event)
+
+
+def recorded_reason(fault: Fault) -> Reason:
+    """DEADLINE_EXCEEDED on the log is the caller's own; a part that is too slow does not answer."""
+    if fault.reason is Reason.DEADLINE_EXCEEDED and not fault.callers_time:
+        return Reason.DEPENDENCY_UNAVAILABLE
+    return fault.reason
 
 
 def answer_row(event: AnswerGenerated, traceparent: str) -> AnswerRow:

@@ -62,7 +62,7 @@ async def _add_usage(unit: Unit, facts: AnswerFacts) -> None:
     usage.input_tokens += facts.input_tokens
     usage.output_tokens += facts.output_tokens
     usage.cost_micros += facts.cost_micros
-    if not facts.failed:
+    if not facts.failed and not facts.ended_by_caller:
         bucket = bucket_of(facts.duration_seconds)
         latency = await locked(
             unit.session, LatencyRow, tenant_id=tenant_id, release_id=release_id, bucket=bucket

@@ -58,7 +58,7 @@ class Figures:
 
     def answer(self, facts: AnswerFacts) -> None:
         tenant = self._label(facts.tenant_id)
-        outcome = "error" if facts.failed else "refused" if facts.refused else "answered"
+        outcome = outcome_of(facts)
         purpose = "production" if facts.production else "evaluation"
         self._add(ANSWERS, 1, tenant=tenant, outcome=outcome, purpose=purpose)
         self._add(TOKENS, facts.input_tokens, tenant=tenant, direction="input")
@@ -87,3 +87,9 @@ class Figures:
             return OTHER
         self._tenants.add(tenant_id)
         return tenant_id
+
+
+def outcome_of(facts: AnswerFacts) -> str:
+    """The label: error, caller (its time ran out or it asked for too much), refused, answered."""
+    outcomes = {"error": facts.failed, "caller": facts.ended_by_caller, "refused": facts.refused}
+    return next((name for name, holds in outcomes.items() if holds), "answered")

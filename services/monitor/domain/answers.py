@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.api.events import v1 as events
+from tidemill.faults import CALLERS_OWN
 
 ERROR = "error"
 
@@ -21,6 +22,9 @@ class AnswerFacts:
     production: bool
     refused: bool
     failed: bool
+    """By a fault of the release or of a part behind it."""
+    ended_by_caller: bool
+    """The caller's own time ran out, or the caller asked for too much."""
     input_tokens: int
     output_tokens: int
     cost_micros: int
@@ -36,13 +40,16 @@ class AnswerFacts:
 
 def facts_of(event: events.AnswerGenerated) -> AnswerFacts:
     """The facts of an event; its time is UTC."""
+    is_error = event.finish_reason == ERROR
+    is_callers = event.error_reason in CALLERS_OWN
     return AnswerFacts(
         tenant_id=event.tenant_id,
         answer_id=event.answer_id,
         release_id=event.release_id,
         production=event.purpose == events.PURPOSE_PRODUCTION,
         refused=event.refused,
-        failed=event.finish_reason == ERROR,
+        failed=is_error and not is_callers,
+        ended_by_caller=is_error and is_callers,
         input_tokens=event.usage.input_tokens,
         output_tokens=event.usage.output_tokens,
         cost_micros=event.usage.cost_micros,

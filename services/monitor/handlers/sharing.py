@@ -22,6 +22,11 @@ async def watch_answer(unit: Unit, parts: Parts, facts: AnswerFacts) -> list[str
     own = Normal(reference=rules.reference, window=rules.window)
     errors = Normal(share=rules.normal_error_share, window=rules.window)
     quick = Normal(share=rules.normal_slow_share, window=rules.window)
+    if facts.ended_by_caller:
+        # It says nothing of errors, and of slowness only when the caller waited long enough.
+        return (
+            await _observe(unit, parts, facts.release_id, SLOW_SHARE, slow, quick) if slow else []
+        )
     told = await _observe(unit, parts, facts.release_id, ERROR_SHARE, facts.failed, errors)
     if not facts.failed:
         told += await _observe(unit, parts, facts.release_id, REFUSAL_SHARE, facts.refused, own)

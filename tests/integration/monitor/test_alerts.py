@@ -124,3 +124,31 @@ async def test_a_budget_out_of_range_is_refused(stage: Stage, budget: int) -> No
         with pytest.raises(Fault) as refused:
             await stage.call("SetBudget", api.SetBudgetRequest(budget_micros=budget))
     assert refused.value.reason is Reason.INVALID_ARGUMENT
+
+
+async def test_callers_without_time_raise_no_alert_of_errors_and_slow_answers_stay_seen(
+    stage: Stage,
+) -> None:
+    now = stage.producer.clock.now()
+
+    def ended(name: str, seconds: float, reason: str) -> list[events.AnswerGenerated]:
+        how = {"finish_reason": "error", "error_reason": reason, "release_id": name}
+        return [answer(f"{name}-{n}", now, seconds=seconds, **how) for n in range(25)]
+
+    async with stage.monitor():
+        await stage.publish(ended("hasty", 1.0, "DEADLINE_EXCEEDED"))
+        await stage.publish(ended("wordy", 1.0, "INVALID_ARGUMENT"))
+        await stage.publish(ended("away", 1.0, "DEPENDENCY_UNAVAILABLE"))
+        await stage.publish(ended("slow", 59.0, "DEADLINE_EXCEEDED"))
+        alerts = await stage.watched.until(2)
+        usage = await stage.until_counted(100)
+    assert {(alert.release_id, alert.reason) for alert in alerts} == {
+        ("away", "ERROR_SHARE"),
+        ("slow", "SLOW_SHARE"),
+    }
+    assert {release.release_id: release.errors for release in usage.releases} == {
+        "hasty": 0,
+        "wordy": 0,
+        "away": 25,
+        "slow": 0,
+    }
