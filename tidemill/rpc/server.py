@@ -38,12 +38,15 @@ class RpcServer:
     settings: MeshSettings
     port: int
     serving: bool | None = None
+    health_names: tuple[str, ...] = ("",)
+    """What health checks may ask for: "" is the process, the others its services by full name."""
 
     async def start(self, services: list[str]) -> None:
         """Listen. Refuses an RPC without an access rule, a taken port, and open plaintext."""
         check_access_rules(services)
+        self.health_names = ("", *services)
         # The library's servicer says SERVING until it is told otherwise.
-        await self.health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._tell(health_pb2.HealthCheckResponse.NOT_SERVING)
         if self.settings.dev:
             names = [*services, health.SERVICE_NAME, reflection.SERVICE_NAME]
             reflection.enable_server_reflection(names, self.grpc)
@@ -67,8 +70,12 @@ class RpcServer:
         """Tell health checks; returns whether this is news."""
         news, self.serving = serving is not self.serving, serving
         status = health_pb2.HealthCheckResponse
-        await self.health.set("", status.SERVING if serving else status.NOT_SERVING)
+        await self._tell(status.SERVING if serving else status.NOT_SERVING)
         return news
+
+    async def _tell(self, status: int) -> None:
+        for name in self.health_names:
+            await self.health.set(name, status)
 
     async def stop(self) -> None:
         """Refuse new calls, let running ones end within the grace time."""

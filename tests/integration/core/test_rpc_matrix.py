@@ -24,7 +24,7 @@ import tidemill.api
 from tests.integration.core.parts import recording
 from tidemill.clock import SystemClock
 from tidemill.faults import Fault, Reason, StartRefused
-from tidemill.rpc import call, current_caller, open_server, stream
+from tidemill.rpc import RpcServer, call, current_caller, open_server, stream
 from tidemill.rpc.access import access_of
 from tidemill.rpc.client import MAX_BYTES
 from tidemill.rpc.server import check_access_rules
@@ -103,6 +103,7 @@ class Served:
     channel: Any
     identity: Identity
     callers: list[tuple[str, str]]
+    server: RpcServer
 
     async def ask(self, rpc: Rpc, token: str, request: Any = None) -> Any:
         serialize, parse = type(rpc.request()).SerializeToString, rpc.response().FromString
@@ -133,7 +134,7 @@ async def serving(tmp_path: Path, settings: Any) -> AsyncIterator[Served]:
             options = [("grpc.max_send_message_length", MAX_BYTES)]
             address = f"127.0.0.1:{server.port}"
             async with grpc.aio.insecure_channel(address, options=options) as channel:
-                yield Served(channel, identity, callers)
+                yield Served(channel, identity, callers, server)
 
 
 @pytest.fixture
@@ -234,6 +235,23 @@ async def test_health_needs_no_token_and_serves_nothing_before_it_is_told_to(
     stub = health_pb2_grpc.HealthStub(served.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5)
     assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_health_knows_each_service_by_its_full_name(served: Served) -> None:
+    """As client-side health checking and load balancers ask."""
+    stub = health_pb2_grpc.HealthStub(served.channel)
+    names = {"", *(descriptor_of(module).full_name for module in service_modules())}
+
+    async def told() -> set[int]:
+        asked = [health_pb2.HealthCheckRequest(service=name) for name in names]
+        return {(await stub.Check(each, timeout=5)).status for each in asked}
+
+    assert len(names) == 8
+    assert await told() == {health_pb2.HealthCheckResponse.NOT_SERVING}
+    await served.server.set_serving(True)
+    assert await told() == {health_pb2.HealthCheckResponse.SERVING}
+    await served.server.set_serving(False)
+    assert await told() == {health_pb2.HealthCheckResponse.NOT_SERVING}
 
 
 async def test_an_rpc_outside_the_contracts_is_unknown(served: Served) -> None:
