@@ -56,7 +56,8 @@ Written from `tidemill/telemetry/catalogue.py` by `python docs/generate.py`.
 
 ## Metrics
 Each service serves Prometheus metrics on `http://127.0.0.1:<port base + 30..36>/metrics`; dots become underscores
-there, counters end in `_total` and durations in `_seconds`. No label holds a user, an id or a text, and of these
+there, counters end in `_total` and durations in `_seconds`,
+with buckets from 5 ms to 120 s. No label holds a user, an id or a text, and of these
 metrics none holds a tenant.
 
 | metric | kind | unit | labels | meaning |

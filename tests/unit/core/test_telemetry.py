@@ -1,6 +1,7 @@
 """Metrics have a bounded number of series; spans have a bounded file."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from tidemill.telemetry import open_telemetry
-from tidemill.telemetry.catalogue import CONSUMER_LAG, DELIVERIES, METRICS
+from tidemill.telemetry.catalogue import CONSUMER_LAG, DELIVERIES, METRICS, RPC_SECONDS
 from tidemill.telemetry.tracing import FileSpanExporter, context_of, traceparent_of
 
 ALLOWED_LABELS = {"consumer", "outcome", "reason", "method", "code"}
@@ -42,6 +43,24 @@ def test_the_span_file_is_rotated_and_holds_whole_lines(tmp_path: Path) -> None:
     assert file.stat().st_size < 3_000
     previous = file.with_name("traces.jsonl.1").read_text().splitlines()
     assert all(json.loads(line)["name"] for line in previous)
+
+
+def test_histograms_of_seconds_tell_milliseconds_from_seconds(tmp_path: Path) -> None:
+    """Of the catalogue, and of what the services create themselves."""
+    with open_telemetry("test", tmp_path, metrics_port=None) as telemetry:
+        of_services = telemetry.meter.create_histogram("gen_ai.server.request.duration", unit="s")
+        labels = dict.fromkeys(("method", "code"), "x")
+        for seconds in (0.004, 0.05, 4.0, 100.0):
+            telemetry.observe(RPC_SECONDS, seconds, **labels)
+            of_services.record(seconds)
+        samples = [s for metric in telemetry.registry.collect() for s in metric.samples]
+    found: dict[str, list[float]] = defaultdict(list)
+    for sample in samples:
+        if sample.name.endswith("_seconds_bucket"):
+            found[sample.name].append(sample.value)
+    assert len(found) == 2
+    for counts in found.values():
+        assert len(set(counts)) == 4, "each of the four has a bucket of its own"
 
 
 @pytest.mark.parametrize("text", ["", "junk", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "\n"])
