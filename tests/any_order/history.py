@@ -103,12 +103,14 @@ class Teller:
             yield self._feedback(name, number)
 
     def _feedback(self, answer_id: str, number: int) -> Event:
-        """The first may be a thumb; an answer has one at most."""
+        """The first is a thumb; the second may change it."""
         name = f"fb-{answer_id}-{number}"
         message = events.FeedbackRecorded(feedback_id=name, answer_id=answer_id)
         if number == 0:
             message.thumb.up = self.dice.random() < 0.6
-        elif self.dice.random() < 0.5:
+        elif (draw := self.dice.random()) < 0.5:
+            message.thumb.up = draw < 0.25
+        elif draw < 0.75:
             message.correction.text = "27 days of annual leave"
             message.correction.document_ids.append("leave")
         else:

@@ -9,7 +9,8 @@ from services.evaluator.adapters.traffic import read_arm
 from services.inference.adapters.store import load_releases
 from services.ingest.adapters.store import DocumentRow as IngestDocumentRow
 from services.monitor.adapters import counts
-from services.monitor.adapters.tables import SpendRow, ThumbRow
+from services.monitor.adapters.tables import SpendRow, ThumbRow, WatchRow
+from services.monitor.handlers.sharing import THUMBS_DOWN_SHARE
 from services.retriever.adapters.store import ChunkRow, IndexRow, VersionRow
 from services.retriever.domain.vectors import decode
 from services.trainer.adapters.store import FeedbackRow
@@ -74,7 +75,7 @@ async def training(street: Street, tenant_id: str) -> Any:
 
 
 async def usage(street: Street, tenant_id: str) -> Any:
-    """Sums by release, latencies, spending by day, thumbs."""
+    """Sums by release, latencies, spending by day, thumbs, and their share by release."""
     async with street.rows["monitor"].session() as session:
         rows, latencies = await counts.read_usage(session, tenant_id)
         spent = await session.scalars(select(SpendRow).where(SpendRow.tenant_id == tenant_id))
@@ -91,7 +92,13 @@ async def usage(street: Street, tenant_id: str) -> Any:
             for row in rows
         }
         days = {row.day: row.cost_micros for row in spent}
-        return sums, dict(latencies), days, {row.answer_id: row.up for row in thumbs}
+        watches = await session.scalars(
+            select(WatchRow).where(
+                WatchRow.tenant_id == tenant_id, WatchRow.metric == THUMBS_DOWN_SHARE
+            )
+        )
+        shares = {row.release_id: (row.reference_n, row.reference_k) for row in watches}
+        return sums, dict(latencies), days, {row.answer_id: row.up for row in thumbs}, shares
 
 
 async def traffic(street: Street, tenant_id: str) -> Any:

@@ -91,3 +91,8 @@ def test_order_and_number_of_deliveries_change_nothing(
 def test_a_long_history_comes_out_the_same() -> None:
     """Seeds whose deliveries let older submissions and withdrawals overtake newer ones."""
     asyncio.run(compare(3 * LENGTH, 186, 187, WINDOW))
+
+
+def test_thumbs_that_are_changed_come_out_the_same() -> None:
+    """Seeds whose deliveries bring two users' later thumb before their earlier one."""
+    asyncio.run(compare(12, 55, 56, WINDOW))

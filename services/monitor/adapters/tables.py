@@ -3,6 +3,7 @@
 from sqlalchemy import BigInteger, Float, Integer, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from services.monitor.domain.shares import UNCOUNTED
 from tidemill.ids import MAX_ID
 
 ID = String(MAX_ID)
@@ -25,14 +26,17 @@ class AnswerRow(Base):
 
 
 class ThumbRow(Base):
-    """The first thumb on an answer; it may come before the answer."""
+    """The latest thumb on an answer; it may come before the answer."""
 
     __tablename__ = "thumbs"
 
     tenant_id: Mapped[str] = mapped_column(ID, primary_key=True)
     answer_id: Mapped[str] = mapped_column(ID, primary_key=True)
     up: Mapped[bool]
+    # When the broker took it.
     counted_at: Mapped[float] = mapped_column(Float, index=True)
+    # Period of the release's watch that counts it; see domain/shares.py.
+    counted_in: Mapped[int] = mapped_column(default=UNCOUNTED, server_default=str(UNCOUNTED))
 
 
 class UsageRow(Base):
@@ -111,6 +115,8 @@ class WatchRow(Base):
     alarmed: Mapped[bool]
     permits_left: Mapped[float] = mapped_column(Float)
     permits_at: Mapped[float] = mapped_column(Float)
+    # Windows that were tested.
+    windows: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class QuestionRow(Base):

@@ -6,6 +6,9 @@ from services.monitor.domain.permits import Permits
 from services.monitor.domain.tails import binomial_tail, hypergeometric_tail
 from services.monitor.settings import ShareRules
 
+UNCOUNTED, REFERENCE = -1, 0
+"""Periods of a watch; its windows follow from 1 on."""
+
 
 @dataclass(frozen=True)
 class Normal:
@@ -26,6 +29,12 @@ class ShareWatch:
     window_n: int = 0
     window_k: int = 0
     alarmed: bool = False
+    windows: int = 0
+    """Windows that were tested."""
+
+    def period(self, normal: Normal) -> int:
+        """Where the next answer counts."""
+        return REFERENCE if self.reference_n < normal.reference else self.windows + 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,18 @@ def observe(
     finding = _finding(watch, normal, rules)
     rose = finding.p_value < rules.alpha and finding.measured >= finding.limit
     news = finding if rose and not watch.alarmed else None
-    return replace(watch, window_n=0, window_k=0, permits=permits.spent(), alarmed=rose), news
+    watch = replace(watch, window_n=0, window_k=0, windows=watch.windows + 1)
+    return replace(watch, permits=permits.spent(), alarmed=rose), news
+
+
+def take_back(watch: ShareWatch, hit: bool, period: int) -> ShareWatch:
+    """Without an answer that the period counted; one whose window was tested stays counted."""
+    if period == REFERENCE:
+        reference_k = watch.reference_k - hit
+        return replace(watch, reference_n=watch.reference_n - 1, reference_k=reference_k)
+    if period == watch.windows + 1:
+        return replace(watch, window_n=watch.window_n - 1, window_k=watch.window_k - hit)
+    return watch
 
 
 def _learned(watch: ShareWatch, hit: bool) -> ShareWatch:

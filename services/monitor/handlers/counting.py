@@ -41,22 +41,23 @@ async def _watch(unit: Unit, parts: Parts, facts: AnswerFacts) -> list[str]:
     told = await watch_answer(unit, parts, facts)
     thumb = await watches.thumb_on(unit, facts.answer_id)
     if thumb is not None:
-        told += await watch_thumb(unit, parts, facts.release_id, up=thumb)
+        told += await watch_thumb(unit, parts, facts.answer_id, facts.release_id, up=thumb)
     return told
 
 
 async def count_thumb(
     message: events.FeedbackRecorded, delivery: Delivery, *, parts: Parts
 ) -> None:
-    """A thumb counts for the release that answered, whichever of the two comes first."""
+    """The latest thumb counts for the release that answered, in whatever order they come."""
     if not message.HasField("thumb") or not fits(message.answer_id):
         return
     told, up = list[str](), message.thumb.up
     async with delivery.apply() as unit:
-        is_new = await watches.keep_thumb(unit, message.answer_id, up, parts.now())
+        said_at = delivery.time.timestamp()
+        is_new = await watches.keep_thumb(unit, message.answer_id, up, said_at)
         answer = await watches.counted_answer(unit, message.answer_id)
         if is_new and answer is not None and answer.production:
-            told += await watch_thumb(unit, parts, answer.release_id, up=up)
+            told += await watch_thumb(unit, parts, answer.answer_id, answer.release_id, up=up)
     if is_new:
         parts.figures.thumb(delivery.tenant_id, up)
     for reason in told:

@@ -1,8 +1,9 @@
 """Watches the shares of one release: errors, refusals, slow answers, thumbs down."""
 
 from services.monitor.adapters import alerts, watches
+from services.monitor.adapters.tables import ThumbRow
 from services.monitor.domain.answers import AnswerFacts
-from services.monitor.domain.shares import Normal
+from services.monitor.domain.shares import UNCOUNTED, Normal, ShareFinding
 from services.monitor.handlers.parts import Parts
 from tidemill.api.events import v1 as events
 from tidemill.bus import Unit
@@ -34,32 +35,52 @@ async def watch_answer(unit: Unit, parts: Parts, facts: AnswerFacts) -> list[str
     return told
 
 
-async def watch_thumb(unit: Unit, parts: Parts, release_id: str, *, up: bool) -> list[str]:
-    """Reasons of the alerts that this thumb raised."""
+async def watch_thumb(
+    unit: Unit, parts: Parts, answer_id: str, release_id: str, *, up: bool
+) -> list[str]:
+    """Reasons of the alerts that this kept thumb raised; the one that it changes is taken back."""
     normal = Normal(
         reference=round(parts.share.reference * THUMBS_PART),
         window=round(parts.share.window * THUMBS_PART),
     )
-    return await _observe(unit, parts, release_id, THUMBS_DOWN_SHARE, not up, normal)
+    thumb = await watches.thumb_row(unit, answer_id)
+    return await _observe(unit, parts, release_id, THUMBS_DOWN_SHARE, not up, normal, thumb)
 
 
 async def _observe(
-    unit: Unit, parts: Parts, release_id: str, metric: str, hit: bool, normal: Normal
+    unit: Unit,
+    parts: Parts,
+    release_id: str,
+    metric: str,
+    hit: bool,
+    normal: Normal,
+    thumb: ThumbRow | None = None,
 ) -> list[str]:
-    now = parts.now()
-    told = await watches.observe_share(unit, release_id, metric, hit, normal, parts.share, now)
-    if told is None:
+    """thumb: the one that is counted; what it said before is taken back."""
+    now, changed_in = parts.now(), thumb.counted_in if thumb else UNCOUNTED
+    seen = await watches.observe_share(
+        unit, release_id, metric, hit, normal, parts.share, now, changed_in
+    )
+    if thumb is not None:
+        thumb.counted_in = seen.period
+    if seen.finding is None:
         return []
+    alert = _alert(release_id, metric, seen.finding, seen.window_start, now)
+    return [metric] if await alerts.raise_alert(unit, alert, now) else []
+
+
+def _alert(
+    release_id: str, metric: str, finding: ShareFinding, start: float, end: float
+) -> alerts.Alert:
     slow = metric == SLOW_SHARE
-    alert = alerts.Alert(
+    return alerts.Alert(
         kind=events.ALERT_KIND_LATENCY if slow else events.ALERT_KIND_QUALITY,
         reason=metric,
-        measured=told.finding.measured,
-        limit=told.finding.limit,
+        measured=finding.measured,
+        limit=finding.limit,
         unit="share",
-        window_start=told.window_start,
-        window_end=now,
-        occasion=f"{told.window_start:.6f}",
+        window_start=start,
+        window_end=end,
+        occasion=f"{start:.6f}",
         release_id=release_id,
     )
-    return [metric] if await alerts.raise_alert(unit, alert, now) else []
