@@ -19,6 +19,7 @@ from tidemill.bus.letters import DeadLetter
 from tidemill.bus.marks import State
 from tidemill.cli.context import JSON_OPTION, open_context, run
 from tidemill.cli.output import CommandFailed
+from tidemill.timestamps import clear_impossible_times
 from tidemill.topics import find_topic
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay, drop.")
@@ -107,13 +108,16 @@ def show(
 
 
 def readable(topic: str, value: bytes | None) -> Any:
-    """The event as JSON where it can be read, else how long it is."""
+    """The event as JSON where it can be read, else how long it is. A time that JSON cannot say
+    stands beside it as it is."""
     message = find_topic(topic).message()
     try:
         message.ParseFromString(value or b"")
     except DecodeError:
         return f"{len(value or b'')} bytes that are no {message.DESCRIPTOR.name}"
-    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+    impossible = clear_impossible_times(message)
+    body = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return body | {"impossible_times": impossible} if impossible else body
 
 
 @app.command("replay")

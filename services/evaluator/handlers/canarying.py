@@ -1,7 +1,5 @@
 """Collects what live users see of a canary, and promotes it or takes it back."""
 
-from datetime import UTC
-
 import structlog
 from opentelemetry.trace import SpanKind
 
@@ -15,6 +13,7 @@ from tidemill.bus import Delivery
 from tidemill.faults import CALLERS_OWN
 from tidemill.ids import fits
 from tidemill.telemetry.tracing import context_of
+from tidemill.timestamps import utc_time
 
 log = structlog.get_logger()
 
@@ -25,7 +24,7 @@ async def note_answer(message: events.AnswerGenerated, delivery: Delivery, *, pa
     """Counts a user's answer for the arm that gave it, while a canary runs."""
     if message.purpose != events.PURPOSE_PRODUCTION:
         return
-    answered = message.answered_time.ToDatetime(tzinfo=UTC).timestamp()
+    answered = utc_time(message, "answered_time").timestamp()
     async with delivery.apply() as unit:
         canary = await ledger.canary_of(unit.session, delivery.tenant_id)
         if canary is None or answered < canary.changed_at:

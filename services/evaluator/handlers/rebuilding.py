@@ -1,8 +1,6 @@
 """How the evaluator reads its ledger back into new rows; it judges nothing a second time."""
 
-from datetime import UTC
-
-from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.message import Message
 from sqlalchemy import select
 
 from services.evaluator.adapters import ledger, suites, traffic
@@ -20,6 +18,7 @@ from tidemill.bus import Unit
 from tidemill.bus.envelope import TRACEPARENT, Record
 from tidemill.db import Database
 from tidemill.rebuild.digests import table_hash
+from tidemill.timestamps import utc_time
 
 IN_HAND = ("afresh", "runs", "created_at", "due_at", "traceparent")
 """How far an evaluation has come; it starts again at its first sample."""
@@ -30,7 +29,7 @@ async def restore_suite(message: events.SuiteStored, record: Record, unit: Unit)
         Sample(each.sample_id, each.question, each.answer, tuple(each.document_ids))
         for each in message.samples
     ]
-    await suites.store_suite(unit, message.suite_id, samples, seconds(message.stored_time))
+    await suites.store_suite(unit, message.suite_id, samples, seconds(message, "stored_time"))
 
 
 async def restore_release(message: events.ReleaseChanged, record: Record, unit: Unit) -> None:
@@ -45,7 +44,7 @@ async def restore_release(message: events.ReleaseChanged, record: Record, unit: 
         return
     row.state, row.epoch = state.removeprefix("RELEASE_STATE_"), message.epoch
     row.reasons, row.evaluation_id = list(message.reasons), message.evaluation_id
-    row.changed_at = seconds(message.changed_time)
+    row.changed_at = seconds(message, "changed_time")
     await ledger.keep_epoch(unit, message.epoch)
     if message.evaluation_id:
         await restore_evaluation(unit, row)
@@ -90,8 +89,8 @@ async def settle(database: Database) -> None:
             await traffic.forget_earlier(session, tenant_id, canary)
 
 
-def seconds(stamp: Timestamp) -> float:
-    return stamp.ToDatetime(tzinfo=UTC).timestamp()
+def seconds(message: Message, field: str) -> float:
+    return utc_time(message, field).timestamp()
 
 
 async def digests(database: Database) -> dict[str, str]:

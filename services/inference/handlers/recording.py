@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -26,6 +26,7 @@ from tidemill.clock import Clock
 from tidemill.db.rivals import outlasting_rivals
 from tidemill.faults import Fault, Reason
 from tidemill.security.personal_data import mask
+from tidemill.timestamps import utc_time
 
 log = structlog.get_logger()
 
@@ -121,7 +122,7 @@ def answer_row(event: AnswerGenerated, traceparent: str) -> AnswerRow:
         output_tokens=event.usage.output_tokens,
         cost_micros=event.usage.cost_micros,
         duration_seconds=event.duration_seconds,
-        answered_at=event.answered_time.ToDatetime(tzinfo=UTC),
+        answered_at=utc_time(event, "answered_time"),
         traceparent=traceparent,
     )
 

@@ -1,13 +1,14 @@
 """What monitor takes from one answer."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.api.events import v1 as events
 from tidemill.faults import CALLERS_OWN
+from tidemill.timestamps import utc_time
 
 ERROR = "error"
 
@@ -54,7 +55,7 @@ def facts_of(event: events.AnswerGenerated) -> AnswerFacts:
         output_tokens=event.usage.output_tokens,
         cost_micros=event.usage.cost_micros,
         duration_seconds=event.duration_seconds,
-        answered_time=event.answered_time.ToDatetime(tzinfo=UTC),
+        answered_time=utc_time(event, "answered_time"),
         embedding=event.question_embedding,
     )
 

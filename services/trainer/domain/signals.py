@@ -1,12 +1,11 @@
 """Answers and feedback as the trainer keeps them, read from their events."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from tidemill.api.events.v1 import AnswerGenerated, FeedbackRecorded
+from tidemill.timestamps import utc_time
 
 
 class Kind(StrEnum):
@@ -70,7 +69,7 @@ def answer_of(event: AnswerGenerated) -> Answer:
 def feedback_of(event: FeedbackRecorded, received: datetime) -> Feedback | None:
     """The signal of an event, or None when it carries none. A missing time is the time received."""
     shared = (event.feedback_id, event.answer_id)
-    time = time_of(event.recorded_time) if event.HasField("recorded_time") else received
+    time = utc_time(event, "recorded_time") if event.HasField("recorded_time") else received
     match event.WhichOneof("signal"):
         case "thumb":
             return Feedback(*shared, Kind.THUMB_UP if event.thumb.up else Kind.THUMB_DOWN, time)
@@ -96,7 +95,3 @@ def _preference(event: FeedbackRecorded, time: datetime) -> Feedback:
         text=said.preferred_text.strip(),
         other=said.preferred_answer_id,
     )
-
-
-def time_of(stamp: Timestamp) -> datetime:
-    return stamp.ToDatetime(tzinfo=UTC)

@@ -14,7 +14,6 @@ from services.trainer.adapters.store import (
     lineage_rows,
 )
 from services.trainer.domain.dataset import Limits, snapshot
-from services.trainer.domain.signals import time_of
 from services.trainer.handlers.datasets import harvest
 from services.trainer.handlers.feedback import FeedbackMeter, give_up_waiting
 from tidemill.api.events import v1 as events
@@ -23,6 +22,7 @@ from tidemill.bus.envelope import TRACEPARENT, Record
 from tidemill.clock import Clock
 from tidemill.db import Database
 from tidemill.rebuild.digests import table_hash
+from tidemill.timestamps import utc_time
 
 PROGRESS = ("reason", "steps_done", "steps_planned", "loss", "failures", "retry_time")
 """What a run tells at its end; the run folder has it until then."""
@@ -45,7 +45,7 @@ async def restore_run(message: events.RunChanged, record: Record, unit: Unit) ->
     row.state = (RunState.SUCCEEDED if succeeded else RunState.FAILED).value
     row.reason, row.failures, row.loss = message.reason, message.failures, message.loss
     row.steps_done, row.steps_planned = message.steps, message.planned_steps
-    row.end_time = time_of(message.end_time)
+    row.end_time = utc_time(message, "end_time")
 
 
 def run_row(message: events.RunChanged, record: Record) -> RunRow:
@@ -60,8 +60,8 @@ def run_row(message: events.RunChanged, record: Record) -> RunRow:
         supervised_examples=message.dataset.supervised_examples,
         preference_pairs=message.dataset.preference_pairs,
         base_version=message.base_model,
-        retry_time=time_of(message.create_time),
-        create_time=time_of(message.create_time),
+        retry_time=utc_time(message, "create_time"),
+        create_time=utc_time(message, "create_time"),
         traceparent=record.headers.get(TRACEPARENT, ""),
     )
 
