@@ -6,7 +6,7 @@ when it lost something, and a chunk's text exists in one place only.
 
 from datetime import datetime
 
-from sqlalchemy import JSON, BigInteger, Boolean, Integer, LargeBinary, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Index, Integer, LargeBinary, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.retriever.domain.visibility import Span
@@ -55,6 +55,8 @@ class VersionRow(Base):
     """
 
     __tablename__ = "versions"
+    # Every event of a document asks for its version in force.
+    __table_args__ = (Index("versions_by_document", "tenant_id", "document_id"),)
 
     tenant_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     version_key: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

@@ -1,0 +1,38 @@
+"""How a database would read what the code asks it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tidemill.db import Database
+
+EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN"}
+
+
+async def plan_of(database: Database, ask: Callable[[AsyncSession], Awaitable[object]]) -> str:
+    """The plans of every statement that `ask` sends, by the statistics of the rows there are."""
+    async with database.transaction() as session:
+        await session.execute(text("ANALYZE"))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    engine = database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        async with database.session() as session:
+            await ask(session)
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+    selects = [each for each in asked if each[0].lstrip().startswith("SELECT")]
+    return "\n".join([await _explained(database, *each) for each in selects])
+
+
+async def _explained(database: Database, statement: str, parameters: Any) -> str:
+    async with database.engine.connect() as connection:
+        explain = f"{EXPLAIN[connection.dialect.name]} {statement}"
+        found = await connection.exec_driver_sql(explain, parameters)
+        return "\n".join(str(tuple(row)) for row in found)
