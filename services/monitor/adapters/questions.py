@@ -66,8 +66,9 @@ def _new_row(tenant_id: str, dimensions: int, permits: Permits) -> DriftRow:
     )
 
 
-async def cases_due(database: Database, rules: DriftRules) -> list[DriftCase]:
-    """Tenants with a full window and enough new questions since their last test."""
+async def cases_due(database: Database, rules: DriftRules, now: float) -> list[DriftCase]:
+    """Tenants with a full window, enough new questions since their last test, and a test left in
+    their budget; only of these are the embeddings read."""
     async with database.session() as session:
         found = await session.scalars(
             select(DriftRow).where(
@@ -75,7 +76,15 @@ async def cases_due(database: Database, rules: DriftRules) -> list[DriftCase]:
                 DriftRow.seen >= DriftRow.tested + rules.stride,
             )
         )
-        return [await _case(session, row, rules) for row in found]
+        return [
+            await _case(session, row, rules)
+            for row in found.all()
+            if _permits(row).refilled(rules, now).available
+        ]
+
+
+def _permits(row: DriftRow) -> Permits:
+    return Permits(row.permits_left, row.permits_at)
 
 
 async def _case(session: AsyncSession, row: DriftRow, rules: DriftRules) -> DriftCase:
@@ -84,7 +93,7 @@ async def _case(session: AsyncSession, row: DriftRow, rules: DriftRules) -> Drif
     return DriftCase(
         tenant_id=row.tenant_id,
         seen=row.seen,
-        permits=Permits(row.permits_left, row.permits_at),
+        permits=_permits(row),
         reference=_stacked(reference),
         window=_stacked(window),
         window_start=min(question.asked_at for question in window),

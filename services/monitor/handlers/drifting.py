@@ -18,11 +18,9 @@ QUESTION_DRIFT = "QUESTION_DRIFT"
 
 async def watch_drift(parts: Parts) -> None:
     """One test for each tenant that is due and has a permit."""
-    for case in await questions.cases_due(parts.database, parts.drift):
-        permits = case.permits.refilled(parts.drift, parts.now())
-        if permits.available:
-            finding = await asyncio.to_thread(examine, case, parts.drift)
-            await _tell(parts, case, finding)
+    for case in await questions.cases_due(parts.database, parts.drift, parts.now()):
+        finding = await asyncio.to_thread(examine, case, parts.drift)
+        await _tell(parts, case, finding)
 
 
 def examine(case: DriftCase, rules: DriftRules) -> DriftFinding:

@@ -54,6 +54,8 @@ class FeedbackRow(Base):
         Index("feedback_by_answer", "tenant_id", "answer_id"),
         Index("feedback_by_other", "tenant_id", "other"),
         Index("feedback_by_state", "tenant_id", "state", "recorded_time"),
+        # What no run has taken is asked for every second, over all tenants.
+        Index("feedback_by_run", "state", "run_id", "tenant_id"),
     )
 
     tenant_id: Mapped[str] = mapped_column(String(MAX_ID), primary_key=True)

@@ -1,6 +1,7 @@
 """How a database would read what the code asks it."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import event, text
@@ -11,11 +12,9 @@ from tidemill.db import Database
 EXPLAIN = {"sqlite": "EXPLAIN QUERY PLAN", "postgresql": "EXPLAIN"}
 
 
-async def plan_of(database: Database, ask: Callable[[AsyncSession], Awaitable[object]]) -> str:
-    """The plans of every statement that `ask` sends, by the statistics of the rows there are."""
-    async with database.transaction() as session:
-        await session.execute(text("ANALYZE"))
-    asked: list[tuple[str, Any]] = []
+@asynccontextmanager
+async def noting(database: Database, asked: list[tuple[str, Any]]) -> AsyncIterator[None]:
+    """Appends each statement with its parameters while the block runs."""
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         asked.append((statement, parameters))
@@ -23,10 +22,18 @@ async def plan_of(database: Database, ask: Callable[[AsyncSession], Awaitable[ob
     engine = database.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     try:
-        async with database.session() as session:
-            await ask(session)
+        yield
     finally:
         event.remove(engine, "before_cursor_execute", note)
+
+
+async def plan_of(database: Database, ask: Callable[[AsyncSession], Awaitable[object]]) -> str:
+    """The plans of every statement that `ask` sends, by the statistics of the rows there are."""
+    async with database.transaction() as session:
+        await session.execute(text("ANALYZE"))
+    asked: list[tuple[str, Any]] = []
+    async with noting(database, asked), database.session() as session:
+        await ask(session)
     selects = [each for each in asked if each[0].lstrip().startswith("SELECT")]
     return "\n".join([await _explained(database, *each) for each in selects])
 
