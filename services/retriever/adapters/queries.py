@@ -1,15 +1,21 @@
 """What the retriever asks its rows; every query names the tenant."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy import ColumnElement, Executable, collate, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.retriever.adapters.store import ChunkRow, DocumentRow, IndexRow, VersionRow
+from services.retriever.domain.manifest import Row
 
 PARAMETERS = 500
 """Values of one IN list; databases bound them."""
+PAGE = 1_000
+"""Rows that are taken at a time where there may be very many: a few milliseconds of work."""
+BY_CODE_POINT = {"sqlite": "BINARY", "postgresql": "C"}
+"""The collation that orders texts as Python does; a server's own follows its language."""
 
 
 def in_force(tenant_id: str) -> tuple[ColumnElement[bool], ...]:
@@ -93,14 +99,25 @@ async def chunks_of(
     return found
 
 
-async def manifest_rows(session: AsyncSession, tenant_id: str) -> list[tuple[str, int, str]]:
-    """(document, version, chunk id) of everything in force."""
+async def manifest_pages(session: AsyncSession, tenant_id: str) -> AsyncIterator[list[Row]]:
+    """Everything in force in the order of a manifest, PAGE rows at a time: all of a large tenant's
+    at once would keep the event loop from everybody else for as long as they take."""
+    order = BY_CODE_POINT[session.get_bind().dialect.name]
+    document, chunk = VersionRow.document_id, ChunkRow.chunk_id
     query = (
-        select(VersionRow.document_id, VersionRow.version, ChunkRow.chunk_id)
+        select(document, VersionRow.version, chunk)
         .join(ChunkRow, same_version())
         .where(*in_force(tenant_id))
+        .order_by(collate(document, order), VersionRow.version, collate(chunk, order))
     )
-    return [(d, v, c) for d, v, c in (await session.execute(query)).all()]
+    async for page in _pages(session, query):
+        yield [(d, v, c) for d, v, c in page]
+
+
+async def _pages(session: AsyncSession, query: Executable) -> AsyncIterator[Sequence[Any]]:
+    found = await session.stream(query.execution_options(yield_per=PAGE))
+    async for page in found.partitions():
+        yield page
 
 
 async def tenants(session: AsyncSession) -> list[str]:
@@ -121,13 +138,19 @@ async def vectors_in_force(session: AsyncSession, tenant_id: str) -> list[tuple[
 
 async def known_keys(session: AsyncSession, tenant_id: str) -> set[int]:
     query = select(VersionRow.version_key).where(VersionRow.tenant_id == tenant_id)
-    return set((await session.scalars(query)).all())
+    keys: set[int] = set()
+    async for page in _pages(session, query):
+        keys.update(key for (key,) in page)
+    return keys
 
 
 async def chunk_keys(session: AsyncSession, tenant_id: str) -> dict[str, int]:
     """Chunk id to version key, of everything that must be in the vector store."""
     query = select(ChunkRow.chunk_id, ChunkRow.version_key).where(ChunkRow.tenant_id == tenant_id)
-    return {chunk_id: key for chunk_id, key in (await session.execute(query)).all()}
+    keys: dict[str, int] = {}
+    async for page in _pages(session, query):
+        keys.update((chunk_id, key) for chunk_id, key in page)
+    return keys
 
 
 async def vectors_of(

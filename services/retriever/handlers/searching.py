@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from services.retriever.adapters.batching import SearchBatcher
-from services.retriever.adapters.queries import chunks_of, find_index, hidden_keys, manifest_rows
+from services.retriever.adapters.queries import chunks_of, find_index, hidden_keys, manifest_pages
 from services.retriever.adapters.store import ChunkRow, IndexRow, VersionRow
 from services.retriever.adapters.vector_store import MAX_LIMIT, Found, VectorStore
 from services.retriever.domain import vectors
-from services.retriever.domain.manifest import manifest_hash
+from services.retriever.domain.manifest import Manifest
 from services.retriever.domain.vectors import Vector
 from services.retriever.domain.visibility import visible
 from services.retriever.handlers.upkeep import Upkeep
@@ -103,12 +103,14 @@ async def _in_force(database: Database, index: IndexRow, found: list[Found]) -> 
 
 async def describe_index(database: Database, tenant_id: str) -> IndexDescription:
     """What the tenant's index holds at this moment."""
+    manifest = Manifest()
     async with database.session() as session:
         index = await find_index(session, tenant_id)
-        rows = await manifest_rows(session, tenant_id)
+        async for page in manifest_pages(session, tenant_id):
+            manifest.add(page)
     return IndexDescription(
         model=index.model if index is not None and index.collection else None,
-        documents=len({document_id for document_id, _, _ in rows}),
-        chunks=len(rows),
-        manifest_hash=manifest_hash(rows),
+        documents=manifest.documents,
+        chunks=manifest.chunks,
+        manifest_hash=manifest.hash(),
     )

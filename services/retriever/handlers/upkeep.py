@@ -1,5 +1,6 @@
 """Keeps the vector store equal to the rows: repairs it at start, sweeps it while running."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -51,8 +52,7 @@ class Upkeep:
             async with self._bus.database.session() as session:
                 wanted = await queries.chunk_keys(session, index.tenant_id)
                 known = await queries.known_keys(session, index.tenant_id)
-            missing = [chunk for chunk, key in wanted.items() if contents.get(chunk) != key]
-            unknown = sorted({key for key in contents.values() if key not in known})
+            missing, unknown = await asyncio.to_thread(differences, contents, wanted, known)
             await self._restore(index, missing)
             await self._remove(index, unknown)
             if self._store.keeps_copies:
@@ -105,3 +105,14 @@ class Upkeep:
         for start in range(0, len(keys), queries.PARAMETERS):
             part = keys[start : start + queries.PARAMETERS]
             await self._store.delete_versions(index.collection, part)
+
+
+def differences(
+    contents: dict[str, int], wanted: dict[str, int], known: set[int]
+) -> tuple[list[str], list[int]]:
+    """Chunks that the vector store lacks, and version keys in it that the rows do not know.
+
+    contents, wanted: chunk id to version key, of the vector store and of the rows.
+    """
+    missing = [chunk for chunk, key in wanted.items() if contents.get(chunk) != key]
+    return missing, sorted({key for key in contents.values() if key not in known})
