@@ -12,6 +12,7 @@ from services.trainer.domain.recipe import Recipe
 from services.trainer.domain.trigger import Trigger
 from services.trainer.handlers.feedback import FeedbackMeter, give_up_waiting
 from services.trainer.handlers.runs import Place, Rules
+from services.trainer.handlers.sweeping import sweep_folders
 from services.trainer.migrations import MIGRATIONS
 from services.trainer.schedule import TrainingSchedule
 from services.trainer.servicer import TrainerServicer
@@ -23,6 +24,7 @@ from tidemill.clock import Stopwatch
 from tidemill.runtime import Runtime
 
 SWEEP_SECONDS = 60.0
+HOUR_SECONDS = 3_600.0
 TRAINING_TURN = "training"
 """Held by whoever trains, service or job: one run at a time."""
 
@@ -45,6 +47,7 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         runtime.tasks.every("train", settings.poll_seconds, schedule.train, training)
     give_up = partial(give_up_waiting, database, runtime.clock, wait, meter)
     runtime.tasks.every("give_up_waiting", SWEEP_SECONDS, give_up, turn)
+    runtime.tasks.every("sweep_folders", HOUR_SECONDS, partial(sweep_folders, schedule.place), turn)
     try:
         yield
     finally:

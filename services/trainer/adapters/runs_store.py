@@ -23,6 +23,12 @@ async def oldest_running(session: AsyncSession) -> RunRow | None:
     return await session.scalar(query)
 
 
+async def running_ids(session: AsyncSession) -> set[str]:
+    """Runs of all tenants that have not ended."""
+    query = select(RunRow.run_id).where(RunRow.state == RunState.RUNNING)
+    return set((await session.scalars(query)).all())
+
+
 async def is_training(session: AsyncSession, tenant_id: str) -> bool:
     query = select(RunRow.run_id).where(
         RunRow.tenant_id == tenant_id, RunRow.state == RunState.RUNNING

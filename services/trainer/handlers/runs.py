@@ -25,7 +25,7 @@ from tidemill.artifacts import Artifact, ArtifactStore, store_faults
 from tidemill.bus import Bus, Unit
 from tidemill.clock import Clock, Stopwatch
 from tidemill.db import Database
-from tidemill.db.rivals import is_rival
+from tidemill.db.rivals import is_rival, rival_won
 from tidemill.faults import Fault
 from tidemill.ids import new_id
 from tidemill.modelserver.weights import Weights
@@ -103,7 +103,8 @@ async def plan_run(
 ) -> RunRow:
     """Freeze the data set, name the adapter, and take the feedback; training can then start.
 
-    The folder comes before the rows: a crash between them leaves a folder that nobody names.
+    The folder comes before the rows, and before their transaction, which then waits for no disk: a
+    crash between them leaves a folder that nobody names, which sweeping.py removes.
     """
     taken, run_id = dataset.snapshot(found.lessons), new_id("run")
     with place.tracer.start_as_current_span(
@@ -111,20 +112,28 @@ async def plan_run(
         context=context_of(found.traceparents[0] if found.traceparents else ""),
         links=links_of(found.traceparents),
     ) as span:
-        try:
-            async with place.bus.unit(tenant) as unit:
-                number = await runs_store.next_number(unit.session, tenant)
-                row = run_row(run_id, tenant, number, taken, base, place.clock.now())
-                row.traceparent = traceparent_of(span)
-                plan = plan_of(row, rules, base)
-                await asyncio.to_thread(write_folder, place.run(run_id), plan, taken)
-                await add_run(unit, row, taken, found.last or row.create_time)
-        except Fault as fault:
-            if is_rival(fault):  # the folder holds users' words, and nobody will name it
-                await asyncio.to_thread(shutil.rmtree, place.run(run_id), ignore_errors=True)
-            raise
-    log.info("training_planned", run_id=run_id, adapter=row.adapter, examples=len(taken.lessons))
+        async with place.database.session() as session:
+            number = await runs_store.next_number(session, tenant)
+        row = run_row(run_id, tenant, number, taken, base, place.clock.now())
+        row.traceparent = traceparent_of(span)
+        plan = plan_of(row, rules, base)
+        await asyncio.to_thread(write_folder, place.run(run_id), plan, taken)
+        await keep_run(place, row, taken, found.last or row.create_time)
+    log.info("training_planned", run_id=run_id, adapter=plan.adapter, examples=len(taken.lessons))
     return row
+
+
+async def keep_run(place: Place, row: RunRow, taken: Snapshot, upto: datetime) -> None:
+    """The rows of a run whose folder is written; a rival that took its number wins."""
+    try:
+        async with place.bus.unit(row.tenant_id) as unit:
+            if await runs_store.next_number(unit.session, row.tenant_id) != row.number:
+                raise rival_won()
+            await add_run(unit, row, taken, upto)
+    except Fault as fault:
+        if is_rival(fault):  # the folder holds users' words, and nobody will name it
+            await asyncio.to_thread(shutil.rmtree, place.run(row.run_id), ignore_errors=True)
+        raise
 
 
 def write_folder(folder: Path, plan: Plan, taken: Snapshot) -> None:
