@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -170,15 +171,20 @@ class ModelServer:
         # Texts of like length share a batch, so that little is spent on padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         batches = [order[start : start + EMBED_ROWS] for start in range(0, len(order), EMBED_ROWS)]
-        slots = asyncio.Semaphore(EMBED_CALLS)
+        waiting, parts = deque(enumerate(batches)), dict[int, NDArray[np.float32]]()
 
-        async def one(batch: list[int]) -> NDArray[np.float32]:
-            async with slots:
-                return await self._embed([texts[index] for index in batch], timeout)
+        async def work() -> None:
+            try:
+                while waiting:
+                    number, batch = waiting.popleft()
+                    parts[number] = await self._embed([texts[index] for index in batch], timeout)
+            except BaseException:
+                waiting.clear()  # what did not begin is of no use any more
+                raise
 
-        parts = await asyncio.gather(*(one(batch) for batch in batches))
+        await _all_or_none(work() for _ in range(min(EMBED_CALLS, len(batches))))
         vectors = np.empty((len(texts), parts[0].shape[1]), np.float32)
-        vectors[order] = np.concatenate(parts)
+        vectors[order] = np.concatenate([parts[number] for number in range(len(batches))])
         return vectors
 
     async def embedding_model(self, *, timeout: float = 30.0) -> EmbeddingModel:
@@ -243,6 +249,21 @@ class ModelServer:
 
 async def _once(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
     yield request
+
+
+async def _all_or_none(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Runs them side by side; raises the first failure once none of them runs any more.
+
+    The others get a moment to end by themselves: a cancelled unary call can crash Triton 2.51.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await asyncio.wait(tasks, timeout=END_TIMEOUT_S)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _call(call: Any) -> Any:
