@@ -25,6 +25,8 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_NAME_PARTS = 4
 TRANSFER_SECONDS = 300.0
 OBJECT_STORES = frozenset({"s3", "gs", "gcs", "abfs", "az"})
+AMAZON = {"botocore", "aiobotocore", "boto3"}
+STORE_LIBRARIES = AMAZON | {"aiohttp", "urllib3", "requests", "google", "gcsfs", "azure"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
@@ -202,10 +204,8 @@ def require(unchanged: bool) -> None:
 
 @contextmanager
 def store_faults() -> Iterator[None]:
-    """Turns the errors of whatever library reaches the store into faults.
-
-    They have no root in common: an object store's own are no OSError.
-    """
+    """Turns the errors of whatever library reaches the store into faults; a bug stays what it is,
+    since trying it again for ever would hide it."""
     try:
         yield
     except Fault:
@@ -217,5 +217,13 @@ def store_faults() -> Iterator[None]:
         reason = Reason.STORAGE_FULL if full else Reason.DEPENDENCY_UNAVAILABLE
         raise Fault(reason, dependency="artifacts") from error
     except Exception as error:
+        if not is_of_a_store(error):
+            raise
         log.warning("artifact_store_failed", error=type(error).__name__)
         raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="artifacts") from error
+
+
+def is_of_a_store(error: Exception) -> bool:
+    """Whether a library that reaches object stores made the error. They have no root in common,
+    their own are no OSError, and which of them are installed depends on the store."""
+    return any(kind.__module__.partition(".")[0] in STORE_LIBRARIES for kind in type(error).__mro__)

@@ -4,6 +4,8 @@ import errno
 import os
 from pathlib import Path
 
+import aiohttp
+import botocore.exceptions
 import pytest
 from fsspec.core import url_to_fs
 
@@ -170,3 +172,26 @@ def test_a_full_disk_is_told_apart_from_a_store_that_is_away() -> None:
         raise ConnectionRefusedError
     assert full.value.reason is Reason.STORAGE_FULL
     assert away.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        botocore.exceptions.EndpointConnectionError(endpoint_url="http://x"),
+        botocore.exceptions.ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"),
+        aiohttp.ServerDisconnectedError(),
+        TimeoutError(),
+        ConnectionResetError(),
+    ],
+)
+def test_an_outage_can_be_tried_again_whatever_library_tells_of_it(outage: Exception) -> None:
+    with pytest.raises(Fault) as away, store_faults():
+        raise outage
+    assert away.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+    assert away.value.metadata == {"dependency": "artifacts"}
+
+
+@pytest.mark.parametrize("bug", [TypeError, KeyError, ValueError, AttributeError, AssertionError])
+def test_a_bug_is_no_outage_that_is_tried_for_ever(bug: type[Exception]) -> None:
+    with pytest.raises(bug), store_faults():
+        raise bug("ours")
