@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tidemill.bus.admin import create_topics
+from tidemill.cli.log_files import bounded_logs
 from tidemill.cli.processes import (
     BROKER,
     Process,
@@ -162,7 +163,8 @@ def last_line(settings: MeshSettings, name: str) -> str:
 
 def main() -> int:
     settings = MeshSettings()
-    asyncio.run(Supervisor(settings).run())
+    with bounded_logs(settings.home / "logs"):
+        asyncio.run(Supervisor(settings).run())
     return 0
 
 
