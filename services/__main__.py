@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 from tidemill.exits import exit_code
@@ -45,10 +46,11 @@ def end_after(seconds: float) -> None:
     timer.start()
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """arguments: names of services; None for the command line's."""
     parser = argparse.ArgumentParser(prog="python -m services", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*SERVICES, []], metavar="NAME")
-    names = parser.parse_args().names or list(SERVICES)
+    names = parser.parse_args(arguments).names or list(SERVICES)
     settings = MeshSettings()
     configure_logging(names[0] if len(names) == 1 else "tidemill", settings.log_level)
     return exit_code(serve(names, settings))

@@ -1,23 +1,29 @@
-"""What every command needs: settings, a tenant, tokens, and a loop that ends with errors told."""
+"""What every command needs: settings, a tenant, tokens, and a loop that ends with errors told.
+
+Clients of Kafka and gRPC and the keys are imported where they are used: `tidemill up` starts the
+mesh before it needs any of them.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
 from tidemill.cli.output import CommandFailed, Output, failure_of
 from tidemill.cli.scopes import ALL_SCOPES
-from tidemill.client import Client, connect
 from tidemill.clock import SystemClock
 from tidemill.faults import Fault, StartRefused
-from tidemill.rpc import Channels
-from tidemill.security.keys import load_or_create_key
-from tidemill.security.tokens import TENANT_PATTERN, Identity
+from tidemill.names import TENANT_PATTERN
 from tidemill.settings import MeshSettings
+
+if TYPE_CHECKING:
+    from tidemill.client import Client
+    from tidemill.rpc import Channels
+    from tidemill.security.tokens import Identity
 
 DEFAULT_TENANT = "local"
 TOKEN_LIFETIME = timedelta(hours=1)
@@ -36,7 +42,10 @@ class Context:
     tenant_id: str
     output: Output
 
-    def identity(self) -> Identity:
+    def identity(self) -> "Identity":
+        from tidemill.security.keys import load_or_create_key
+        from tidemill.security.tokens import Identity
+
         key = load_or_create_key(self.settings.home / "keys")
         return Identity(key, "cli", SystemClock())
 
@@ -50,12 +59,16 @@ class Context:
         return self.mint("tidemill.rpc")
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
+    async def client(self) -> AsyncIterator["Client"]:
+        from tidemill.client import connect
+
         async with connect(self.settings, self.tenant_id, self.mint) as client:
             yield client
 
     @asynccontextmanager
-    async def channels(self) -> AsyncIterator[Channels]:
+    async def channels(self) -> AsyncIterator["Channels"]:
+        from tidemill.rpc import Channels
+
         channels = Channels(self.settings)
         try:
             yield channels

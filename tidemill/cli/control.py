@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.cli.output import CommandFailed
-from tidemill.cli.processes import child_environment, log_file, mesh_processes
-from tidemill.cli.supervisor import status_path
+from tidemill.cli.processes import child_environment, log_file, mesh_processes, status_path
 from tidemill.settings import MeshSettings
 
 STOP_SECONDS = 45.0

@@ -22,7 +22,8 @@ from tidemill.cli.output import CommandFailed
 from tidemill.timestamps import clear_impossible_times
 from tidemill.topics import find_topic
 
-app = typer.Typer(no_args_is_help=True, help="Dead letters: list, show, replay, drop.")
+HELP = "Dead letters: list, show, replay, drop."
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=HELP)
 TOPIC_OPTION = typer.Option(None, "--topic", help="Only letters of this topic.")
 REASON_OPTION = typer.Option(None, "--reason", help="Only letters with this reason.")
 ALL_OPTION = typer.Option(False, "--all", help="Every dead letter.")

@@ -8,7 +8,8 @@ from tidemill.cli.context import JSON_OPTION, open_context, run
 from tidemill.security import rotation
 from tidemill.security.keys import mesh_key
 
-app = typer.Typer(no_args_is_help=True, help="The mesh's key: list, next, switch.")
+HELP = "The mesh's key: list, next, switch."
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=HELP)
 
 
 @app.command("list")

@@ -7,18 +7,11 @@ from dataclasses import asdict
 
 import typer
 
-from tidemill.bus.admin import create_topics
 from tidemill.cli.context import JSON_OPTION, Context, open_context, run
-from tidemill.cli.control import (
-    read_status,
-    refused,
-    start_supervisor,
-    stop_supervisor,
-)
+from tidemill.cli.control import read_status, start_supervisor, stop_supervisor
 from tidemill.cli.output import CommandFailed
-from tidemill.cli.probes import Probes
-from tidemill.cli.processes import log_file, mesh_processes
-from tidemill.topics import CATALOGUE
+from tidemill.cli.processes import mesh_processes
+from tidemill.cli.readiness import wait_until_ready
 
 START_SECONDS = 240.0
 MIN_FREE_BYTES = 500 * 1024 * 1024
@@ -84,33 +77,6 @@ def check_installation(context: Context) -> None:
         raise CommandFailed("STORAGE_FULL", f"less than 500 MB free under {home}")
 
 
-async def wait_until_ready(context: Context, timeout: float) -> None:
-    """Probe each process until all answered; tell of each one as it comes."""
-    names = [process.name for process in mesh_processes(context.settings)]
-    deadline = time.monotonic() + timeout
-    async with context.channels() as channels:
-        probes = Probes(context.settings, context.identity(), channels)
-        waiting = set(names)
-        while waiting:
-            check_progress(context, waiting, deadline)
-            order = sorted(waiting)
-            ready = await asyncio.gather(*(probes.is_ready(name) for name in order))
-            for name, is_ready in zip(order, ready, strict=True):
-                if is_ready:
-                    waiting.discard(name)
-                    context.output.note(f"  ready  {name}")
-            await asyncio.sleep(0.3 if waiting else 0)
-
-
-def check_progress(context: Context, waiting: set[str], deadline: float) -> None:
-    _, states = read_status(context.settings)
-    for state in refused(states):
-        raise CommandFailed("START_REFUSED", f"{state.name}: {state.detail}", 2)
-    if time.monotonic() > deadline:
-        logs = ", ".join(str(log_file(context.settings, name)) for name in sorted(waiting))
-        raise CommandFailed("START_TIMEOUT", f"not ready: {', '.join(sorted(waiting))}; see {logs}")
-
-
 def report_addresses(context: Context, seconds: float) -> None:
     processes = mesh_processes(context.settings)
     rows = [(p.name, p.address) for p in processes]
@@ -155,6 +121,8 @@ def status(json_mode: bool = JSON_OPTION) -> None:
 
 
 async def probe_all(context: Context) -> list[dict[str, object]]:
+    from tidemill.cli.probes import Probes
+
     pid, states = read_status(context.settings)
     if not pid:
         return []
@@ -170,6 +138,9 @@ def topics(
     partitions: int = typer.Option(0, min=0, help="Of each new topic; 0 for the catalogue's."),
 ) -> None:
     """List the catalogue of topics; --create makes the missing ones on the broker."""
+    from tidemill.bus.admin import create_topics
+    from tidemill.topics import CATALOGUE
+
     context = open_context(json_mode=json_mode)
 
     async def work() -> None:

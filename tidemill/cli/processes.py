@@ -87,3 +87,8 @@ def child_environment(settings: MeshSettings) -> dict[str, str]:
 
 def log_file(settings: MeshSettings, name: str) -> Path:
     return settings.home / "logs" / f"{name}.log"
+
+
+def status_path(settings: MeshSettings) -> Path:
+    """Where the supervisor writes what it knows of the processes."""
+    return settings.home / "run" / "status.json"

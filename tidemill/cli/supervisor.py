@@ -11,21 +11,21 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from tidemill.bus.admin import create_topics
-from tidemill.cli.log_files import bounded_logs
+from tidemill.cli.children import Child, ForkServer, start_program
 from tidemill.cli.processes import (
     BROKER,
     Process,
     child_environment,
     log_file,
     mesh_processes,
+    status_path,
 )
 from tidemill.faults import Fault
-from tidemill.settings import MeshSettings
+from tidemill.settings import SERVICES, MeshSettings
 
 REFUSED_EXIT = 2
+FAILED_EXIT = 1
 STOP_SECONDS = 20.0
 FIRST_BACKOFF_SECONDS = 0.5
 MAX_BACKOFF_SECONDS = 10.0
@@ -53,7 +53,9 @@ class Supervisor:
     def __init__(self, settings: MeshSettings) -> None:
         self._settings = settings
         self._processes = mesh_processes(settings)
-        self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._environment = child_environment(settings)
+        self._services = ForkServer(self._environment)
+        self._children: dict[str, Child] = {}
         self._stopping = asyncio.Event()
         self.status = {p.name: ProcessStatus(p.name, p.address) for p in self._processes}
 
@@ -68,10 +70,14 @@ class Supervisor:
         topics.cancel()
         await self._stop_all()
         await asyncio.gather(*tasks, topics, return_exceptions=True)
+        await self._services.close()
         status_path(self._settings).unlink(missing_ok=True)
 
     async def _make_topics(self) -> None:
         """Consumers wait for their topics, so a late broker only delays them."""
+        # Here, so that the processes start before a client of Kafka is imported.
+        from tidemill.bus.admin import create_topics
+
         deadline = time.monotonic() + TOPICS_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -98,21 +104,22 @@ class Supervisor:
             backoff = min(backoff * 2, MAX_BACKOFF_SECONDS)
 
     async def _run_once(self, process: Process, status: ProcessStatus) -> int:
-        path = log_file(self._settings, process.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as log:
-            child = await asyncio.create_subprocess_exec(
-                *process.command,
-                stdout=log,
-                stderr=log,
-                stdin=asyncio.subprocess.DEVNULL,
-                env=child_environment(self._settings),
-                start_new_session=True,
-            )
+        try:
+            child = await self._start(process)
+        except (ConnectionError, TimeoutError):
+            status.started_at = time.time()
+            return FAILED_EXIT
         self._children[process.name] = child
         status.pid, status.started_at, status.state = child.pid, time.time(), "running"
         self._write_status()
         return await child.wait()
+
+    async def _start(self, process: Process) -> Child:
+        path = log_file(self._settings, process.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if process.name in SERVICES:
+            return await self._services.start(process.name, path)
+        return await start_program(process.command, path, self._environment)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
@@ -149,10 +156,6 @@ class Supervisor:
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(document))
         temporary.replace(path)
-
-
-def status_path(settings: MeshSettings) -> Path:
-    return settings.home / "run" / "status.json"
 
 
 def last_line(settings: MeshSettings, name: str) -> str:

@@ -1,7 +1,6 @@
 """JSON Web Tokens: the only source of a caller's tenant and scopes."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,13 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tidemill.clock import Clock
 from tidemill.faults import Fault, Reason
+from tidemill.names import TENANT_PATTERN as TENANT_PATTERN
 from tidemill.security.keys import MeshKey
 
 RPC_AUDIENCE = "tidemill.rpc"
 EVENT_AUDIENCE = "tidemill.events"
 MESH_ISSUER = "tidemill.mesh"
 ALGORITHM = "EdDSA"
-TENANT_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 # Events about the mesh itself carry this name; no token may, so nobody else can speak for it.
 MESH_TENANT = "mesh"
 LEEWAY = timedelta(seconds=60)
