@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -20,10 +21,14 @@ from tidemill.security.tokens import Identity
 from tidemill.settings import MeshSettings
 from tidemill.tasks import Tasks
 from tidemill.telemetry import Telemetry, open_telemetry
+from tidemill.wake import Wake
 
 log = structlog.get_logger()
 
 HEALTH_SECONDS = 2.0
+STARTING_SECONDS = 0.1
+"""Until a service serves for the first time somebody may wait for it."""
+PING_EVERY_SECONDS = 10.0
 PING_SECONDS = 10.0
 STORE_SECONDS = 600.0
 """How long a service waits at its start for the exchange of its store."""
@@ -117,7 +122,13 @@ async def running(
     async with open_runtime(service, settings, clock) as runtime, lifespan(runtime):
         await runtime.server.start([contract_of(service)])
         runtime.bus.start()
-        runtime.tasks.every("health", HEALTH_SECONDS, lambda: report_health(runtime))
+        runtime.tasks.on(
+            "health",
+            Wake(),
+            HealthWatch(runtime).look,
+            rest=STARTING_SECONDS,
+            at_most=HEALTH_SECONDS,
+        )
         log.info("service_started", port=runtime.server.port)
         try:
             yield runtime
@@ -141,11 +152,33 @@ async def wind_down(runtime: Runtime) -> None:
     )
 
 
-async def report_health(runtime: Runtime) -> None:
+class HealthWatch:
+    """Looks at what the process knows anyway every HEALTH_SECONDS, and asks the database while
+    there is doubt or when it was not asked for PING_EVERY_SECONDS: a question costs both sides."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._served = False
+        self._asked = -PING_EVERY_SECONDS
+
+    async def look(self) -> bool:
+        """Whether to look again at once: the service has not served yet."""
+        now = time.monotonic()
+        doubt = not self._runtime.server.serving or self._runtime.database.writes.in_doubt()
+        ping = doubt or now - self._asked >= PING_EVERY_SECONDS
+        if ping:
+            self._asked = now
+        await report_health(self._runtime, ping=ping)
+        self._served = self._served or bool(self._runtime.server.serving)
+        return not self._served
+
+
+async def report_health(runtime: Runtime, *, ping: bool = True) -> None:
     """SERVING only while rows answer, every consumer makes progress and the conditions hold."""
     try:
-        async with asyncio.timeout(PING_SECONDS):
-            await runtime.database.ping()
+        if ping:
+            async with asyncio.timeout(PING_SECONDS):
+                await runtime.database.ping()
         stalled = [*await runtime.bus.stalled(), *unmet(runtime.conditions)]
     except (Fault, TimeoutError):
         stalled = ["database"]

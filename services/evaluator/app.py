@@ -14,6 +14,7 @@ from tidemill.api.evaluator.v1.evaluator_service_pb2_grpc import (
 )
 from tidemill.clock import Stopwatch
 from tidemill.runtime import Runtime
+from tidemill.wake import Wake
 
 
 @asynccontextmanager
@@ -33,7 +34,8 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         release=settings.release,
         watch=Stopwatch(runtime.clock),
     )
-    consumer.subscribe(parts)
+    adapters = Wake()
+    consumer.subscribe(parts, adapters)
     add_EvaluatorServiceServicer_to_server(EvaluatorServicer(parts), runtime.server.grpc)
-    schedule.start(parts, runtime.tasks)
+    schedule.start(parts, runtime.tasks, adapters)
     yield

@@ -15,6 +15,7 @@ from tidemill.api.inference.v1.inference_service_pb2_grpc import (
     add_InferenceServiceServicer_to_server,
 )
 from tidemill.runtime import Runtime
+from tidemill.wake import longest, waking
 
 PRELOAD_SECONDS = 1.0
 
@@ -29,8 +30,15 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         feedback = FeedbackTaking(database, bus, clock, runtime.telemetry.tracer)
         servicer = InferenceServicer(answering, feedback, settings.default_output_tokens)
         add_InferenceServiceServicer_to_server(servicer, runtime.server.grpc)
-        bus.subscribe(topics.RELEASES_CHANGED, on_release_changed, timeout=30.0, beside=0)
+        follow = waking(answering.shelf.news, on_release_changed)
+        bus.subscribe(topics.RELEASES_CHANGED, follow, timeout=30.0, beside=0)
         preloading = Preloading(database, answering.shelf)
         runtime.conditions["adapters"] = preloading.is_done
-        runtime.tasks.every("preload", PRELOAD_SECONDS, preloading.turn)
+        runtime.tasks.on(
+            "preload",
+            answering.shelf.news,
+            preloading.turn,
+            rest=PRELOAD_SECONDS,
+            at_most=longest(database, PRELOAD_SECONDS),
+        )
         yield

@@ -12,6 +12,7 @@ from services.monitor.servicer import MonitorServicer
 from services.monitor.settings import Settings
 from tidemill.api.monitor.v1.monitor_service_pb2_grpc import add_MonitorServiceServicer_to_server
 from tidemill.runtime import Runtime
+from tidemill.wake import Wake
 
 
 @asynccontextmanager
@@ -28,7 +29,8 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         share=settings.share,
         keep_seconds=timedelta(days=settings.keep_answers_days).total_seconds(),
     )
-    consumer.subscribe(parts)
+    answers = Wake()
+    consumer.subscribe(parts, answers)
     add_MonitorServiceServicer_to_server(MonitorServicer(parts), runtime.server.grpc)
-    schedule.start(parts, runtime.tasks, settings.poll_seconds)
+    schedule.start(parts, runtime.tasks, settings.poll_seconds, answers)
     yield

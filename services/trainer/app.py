@@ -21,7 +21,9 @@ from tidemill import topics
 from tidemill.api.trainer.v1.trainer_service_pb2_grpc import add_TrainerServiceServicer_to_server
 from tidemill.artifacts import ArtifactStore
 from tidemill.clock import Stopwatch
+from tidemill.db.turn import Turn
 from tidemill.runtime import Runtime
+from tidemill.wake import longest, waking
 
 SWEEP_SECONDS = 60.0
 HOUR_SECONDS = 3_600.0
@@ -37,14 +39,13 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     rules, meter = rules_of(settings, runtime), FeedbackMeter(runtime.telemetry.meter)
     servicer = TrainerServicer(database, rules.limits, settings.min_feedback)
     add_TrainerServiceServicer_to_server(servicer, runtime.server.grpc)
-    runtime.bus.subscribe(topics.ANSWERS_GENERATED, partial(on_answer_generated, meter=meter))
-    runtime.bus.subscribe(topics.FEEDBACK_RECORDED, partial(on_feedback_recorded, meter=meter))
     schedule = schedule_of(settings, runtime)
+    on_answer = waking(schedule.news, partial(on_answer_generated, meter=meter))
+    on_feedback = waking(schedule.news, partial(on_feedback_recorded, meter=meter))
+    runtime.bus.subscribe(topics.ANSWERS_GENERATED, on_answer)
+    runtime.bus.subscribe(topics.FEEDBACK_RECORDED, on_feedback)
     wait, turn = timedelta(hours=settings.wait_hours), database.turn("schedule")
-    runtime.tasks.every("plan", settings.poll_seconds, schedule.plan, turn)
-    if settings.trains:
-        training = database.turn(TRAINING_TURN)
-        runtime.tasks.every("train", settings.poll_seconds, schedule.train, training)
+    start_tasks(settings, runtime, schedule, turn)
     give_up = partial(give_up_waiting, database, runtime.clock, wait, meter)
     runtime.tasks.every("give_up_waiting", SWEEP_SECONDS, give_up, turn)
     runtime.tasks.every("sweep_folders", HOUR_SECONDS, partial(sweep_folders, schedule.place), turn)
@@ -53,6 +54,17 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     finally:
         await runtime.tasks.close()
         await schedule.close()
+
+
+def start_tasks(
+    settings: TrainerSettings, runtime: Runtime, schedule: TrainingSchedule, turn: Turn
+) -> None:
+    """Plans, and trains unless jobs do."""
+    rest = settings.poll_seconds
+    on = partial(runtime.tasks.on, rest=rest, at_most=longest(runtime.database, rest))
+    on("plan", schedule.news, schedule.plan, turn=turn)
+    if settings.trains:
+        on("train", schedule.news, schedule.train, turn=runtime.database.turn(TRAINING_TURN))
 
 
 def schedule_of(settings: TrainerSettings, runtime: Runtime) -> TrainingSchedule:

@@ -13,6 +13,7 @@ from services.trainer.handlers.runs import Place, Rules
 from tidemill.faults import Fault, Reason
 from tidemill.modelserver import weights
 from tidemill.modelserver.weights import Weights, WeightsFailed
+from tidemill.wake import Wake
 
 FOLDER_GONE = Failure("RUN_FOLDER_GONE", final=True)
 
@@ -29,15 +30,21 @@ class TrainingSchedule:
     launch: Launch = field(default_factory=Launch)
     training: Training | None = field(default=None)
     too_few: dict[str, int] = field(default_factory=dict)
+    news: Wake = field(default_factory=Wake)
+    """Set when feedback was judged, a run planned or a run ended."""
 
-    async def plan(self) -> None:
-        """A new run, once the feedback of a tenant is worth one and no other is under way."""
+    async def plan(self) -> bool:
+        """A new run, once the feedback of a tenant is worth one and no other is under way. Whether
+        time alone may bring one about: a tenant's feedback must pause first."""
         if await self._unfinished() is not None:
-            return
+            return False
         due = await runs.due_tenant(self.place, self.rules, self.too_few)
-        if due is not None:
-            base = await asyncio.to_thread(base_model, self.home)
-            await runs.plan_run(self.place, self.rules, *due, base)
+        if due is None:
+            return await runs.may_come_due(self.place, self.rules, self.too_few)
+        base = await asyncio.to_thread(base_model, self.home)
+        await runs.plan_run(self.place, self.rules, *due, base)
+        self.news.set()
+        return False
 
     async def train(self) -> bool:
         """Look after the process in hand, or start that of the oldest unfinished run. Whether there
@@ -80,6 +87,7 @@ class TrainingSchedule:
         if training.ended:
             await self._end(training)
             self.training = None
+            self.news.set()
 
     async def _end(self, training: Training) -> None:
         outcome = training.outcome()
@@ -95,6 +103,7 @@ class TrainingSchedule:
     async def _start(self, row: RunRow) -> None:
         if not self._planned(row):
             await runs.fail(self.place, self.rules, row.run_id, FOLDER_GONE)
+            self.news.set()
         elif runs.may_retry(self.place, self.rules, row):
             await self._launch(row)
 

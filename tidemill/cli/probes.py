@@ -67,9 +67,10 @@ class Probes:
         from tidemill.modelserver.client import ModelServer
 
         async with ModelServer(self._settings.triton_address) as server:
-            await server.embed(["ready?"], timeout=PROBE_SECONDS)
+            # The language model loads last.
             if not await server.ready("llm", timeout=PROBE_SECONDS):
                 raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="llm")
+            await server.embed(["ready?"], timeout=PROBE_SECONDS)
 
     async def _probe_service(self, name: str) -> None:
         channel = self._channels.to(name)

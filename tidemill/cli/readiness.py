@@ -13,7 +13,7 @@ from tidemill.cli.processes import Process, log_file, mesh_processes
 if TYPE_CHECKING:
     from tidemill.cli.probes import Probes
 
-ASK_SECONDS = 0.1
+ASK_SECONDS = 0.2
 CONNECT_SECONDS = 0.2
 LOOK_SECONDS = 0.5
 

@@ -157,6 +157,10 @@ class Writes:
         oldest = min(self._began.values(), default=time.monotonic())
         return time.monotonic() - oldest > HANG_SECONDS
 
+    def in_doubt(self) -> bool:
+        """Whether a question to the database may bring news."""
+        return self.failed or self.hang()
+
     @contextmanager
     def watched(self) -> Iterator[None]:
         mark = object()

@@ -1,9 +1,15 @@
 """Evaluations and their per-sample results in rows."""
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.evaluator.adapters.tables import EvaluationRow, ResultRow, WaitingAdapterRow
+from services.evaluator.adapters.tables import (
+    EvaluationRow,
+    ReleaseRow,
+    ResultRow,
+    WaitingAdapterRow,
+)
+from services.evaluator.domain.releases import State
 from services.evaluator.domain.results import SampleResult
 from services.evaluator.domain.verdicts import result_message, result_of
 from tidemill.api.events import v1 as events
@@ -16,6 +22,15 @@ async def tenants_waiting(database: Database) -> list[str]:
     async with database.session() as session:
         found = await session.scalars(select(WaitingAdapterRow.tenant_id).distinct())
         return list(found)
+
+
+async def under_way(database: Database) -> bool:
+    """Whether an adapter waits, an evaluation is open or a canary runs, of any tenant."""
+    waits = select(WaitingAdapterRow.tenant_id).exists()
+    is_open = select(EvaluationRow).where(EvaluationRow.done.is_(False)).exists()
+    runs = select(ReleaseRow).where(ReleaseRow.state == State.CANARY.value).exists()
+    async with database.session() as session:
+        return bool(await session.scalar(select(or_(waits, is_open, runs))))
 
 
 async def first_waiting(session: AsyncSession, tenant_id: str) -> WaitingAdapterRow | None:

@@ -12,6 +12,7 @@ from services.inference.domain.releases import Adapter
 from tidemill.artifacts import ArtifactStore
 from tidemill.clock import Clock
 from tidemill.faults import Fault, Reason
+from tidemill.wake import Wake
 
 log = structlog.get_logger()
 
@@ -37,24 +38,26 @@ class AdapterShelf:
         self._loaded: dict[str, str] = {}
         self._retry_at: dict[str, float] = {}
         self._refused: set[str] = set()
+        self.news = Wake()
+        """Set when an adapter was lost that was loaded before."""
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def may_try(self, adapter: Adapter) -> bool:
         """False while it is loaded, and for a while after it could not be."""
-        if self._holds(adapter):
+        if self.holds(adapter):
             return False
         return self._clock.monotonic() >= self._retry_at.get(adapter.name, 0.0)
 
     def is_settled(self, adapter: Adapter) -> bool:
         """It is loaded, or was refused for what it is: waiting would not change that."""
-        return self._holds(adapter) or adapter.name in self._refused
+        return self.holds(adapter) or adapter.name in self._refused
 
     async def ensure(self, adapter: Adapter) -> None:
         """Returns once the model server answers with the adapter; Fault(ADAPTER_UNAVAILABLE)."""
-        if self._holds(adapter):
+        if self.holds(adapter):
             return
         async with self._locks[adapter.name]:
-            if self._holds(adapter):
+            if self.holds(adapter):
                 return
             if not self.may_try(adapter):
                 raise _unavailable(adapter)
@@ -63,8 +66,9 @@ class AdapterShelf:
     def forget(self, name: str) -> None:
         """The model server says that it does not hold the adapter after all."""
         self._loaded.pop(name, None)
+        self.news.set()
 
-    def _holds(self, adapter: Adapter) -> bool:
+    def holds(self, adapter: Adapter) -> bool:
         return self._loaded.get(adapter.name) == adapter.hash
 
     async def _bring(self, adapter: Adapter) -> None:

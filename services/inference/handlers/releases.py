@@ -75,11 +75,12 @@ class Preloading:
         takes no questions for a release whose adapter it lacks."""
         return self._done
 
-    async def turn(self) -> None:
-        """Load what is missing; one that fails waits for later."""
+    async def turn(self) -> bool:
+        """Load what is missing; one that fails waits for later. Whether any is still missing."""
         adapters = await adapters_in(self._database, PRELOADED)
         await preload(self._shelf, adapters)
         self._done = self._done or all(map(self._shelf.is_settled, adapters))
+        return not all(map(self._shelf.holds, adapters))
 
 
 async def preload(shelf: AdapterShelf, adapters: Sequence[Adapter]) -> None:

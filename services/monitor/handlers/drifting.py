@@ -16,11 +16,15 @@ log = structlog.get_logger()
 QUESTION_DRIFT = "QUESTION_DRIFT"
 
 
-async def watch_drift(parts: Parts) -> None:
-    """One test for each tenant that is due and has a permit."""
-    for case in await questions.cases_due(parts.database, parts.drift, parts.now()):
-        finding = await asyncio.to_thread(examine, case, parts.drift)
-        await _tell(parts, case, finding)
+async def watch_drift(parts: Parts) -> bool:
+    """One test for each tenant that is due and has a permit. False: what is left needs answers or
+    a permit, and neither comes soon."""
+    for case in await questions.cases_due(parts.database, parts.drift):
+        permits = case.permits.refilled(parts.drift, parts.now())
+        if permits.available:
+            finding = await asyncio.to_thread(examine, case, parts.drift)
+            await _tell(parts, case, finding)
+    return False
 
 
 def examine(case: DriftCase, rules: DriftRules) -> DriftFinding:

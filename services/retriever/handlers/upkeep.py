@@ -36,10 +36,12 @@ class Upkeep:
         self._steps = StepWatch(clock)
         self.reconciled = False
 
-    async def reconcile_once(self) -> None:
-        """Raises Fault while the vector store is away; does nothing after the first success."""
+    async def reconcile_once(self) -> bool:
+        """Raises Fault while the vector store is away; does nothing after the first success, after
+        which nothing is left to do: False."""
         if not self.reconciled:
             await self.reconcile()
+        return False
 
     async def reconcile(self) -> None:
         """After it, every chunk of the rows is in the vector store and nothing else is."""

@@ -85,6 +85,13 @@ async def due_tenant(
     return None
 
 
+async def may_come_due(place: Place, rules: Rules, too_few: dict[str, int]) -> bool:
+    """Whether a tenant has feedback enough, which only has to pause or to grow old."""
+    async with place.database.session() as session:
+        news = await signals.news(session, rules.trigger.min_feedback)
+    return any(too_few.get(tenant) != count for tenant, count in news)
+
+
 def now_of(place: Place, tenant: str, found: Harvest) -> datetime:
     """Now, as counted from the tenant's last feedback: a step of the wall clock is no quiet."""
     if found.last is None:
