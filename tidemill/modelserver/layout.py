@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import secrets
 import shutil
 from dataclasses import dataclass
@@ -54,14 +55,19 @@ def admin_token(home: Path) -> str:
     return path.read_text()
 
 
-def lay_out(home: Path, installation: Installation) -> Layout:
+def lay_out(home: Path, installation: Installation, *, whole: bool = False) -> Layout:
     """Writes repository and backends anew; the table of adapters is kept.
+
+    whole: with the tensors that a backend would otherwise declare, in a process that Triton starts
+    for that alone; only where the backend is the one here.
 
     Raises WeightsFailed when a model is missing or damaged.
     """
     layout = locate(home)
     llm, embedder = weights.llm(home), weights.embedder(home)
     _write_llm(layout.repository / "llm", llm)
+    if whole:
+        _declare_tensors(layout.repository / "llm" / "config.pbtxt")
     _write_embedder(layout.repository / "embedder", embedder)
     _write_backends(layout.backends, installation)
     return layout
@@ -83,6 +89,18 @@ def _write_llm(target: Path, llm: weights.Weights) -> None:
     table = target / "1" / "multi_lora.json"
     if not table.exists():
         table.write_text("{}")
+
+
+def _declare_tensors(path: Path) -> None:
+    tensors = runpy.run_path(str(source() / "backends" / "vllm" / "tensors.py"))
+    config = text_format.Parse(path.read_text(), model_config_pb2.ModelConfig())
+    for name, kind, size, optional in tensors["INPUTS"]:
+        number = model_config_pb2.DataType.Value(kind)
+        config.input.add(name=name, data_type=number, dims=[size], optional=optional)
+    for name, kind, size in tensors["OUTPUTS"]:
+        config.output.add(name=name, data_type=model_config_pb2.DataType.Value(kind), dims=[size])
+    config.model_transaction_policy.decoupled = True
+    path.write_text(text_format.MessageToString(config))
 
 
 def _write_embedder(target: Path, embedder: weights.Weights) -> None:

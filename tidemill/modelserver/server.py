@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -45,7 +46,8 @@ class Supervisor:
 
         Raises ServerFailed after too many crashes in a row, WeightsFailed on damaged weights.
         """
-        layout = await asyncio.to_thread(layouts.lay_out, self.home, self.installation)
+        write = partial(layouts.lay_out, self.home, self.installation, whole=True)
+        layout = await asyncio.to_thread(write)
         failures = 0
         while not stopping.is_set():
             began = asyncio.get_running_loop().time()

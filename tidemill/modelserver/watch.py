@@ -1,7 +1,9 @@
 """Looks after the models of one running Triton: loads, proves and replaces them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Iterable
 
 import psutil
 import structlog
@@ -11,13 +13,14 @@ from tidemill.modelserver.errors import ModelServerUnavailable
 from tidemill.modelserver.process import TritonProcess
 
 MODELS = (EMBEDDER, LLM)
-LIVE_TRIES = 60
+LIVE_TRIES = 150
+LIVE_EVERY_S = 0.1
 LOAD_TIMEOUT_S = 180.0
 PROOF_TIMEOUT_S = 90.0
 CANARY_TIMEOUT_S = 30.0
-CANARY_EVERY_S = 10.0
+# Of no work at all: each costs a token of the model, and calls notice a model that hangs anyway.
+CANARY_EVERY_S = 30.0
 SECOND_LOOK_S = 3.0
-LOOK_EVERY_S = 0.5
 # A model that works through a full queue leaves a canary waiting; one that hangs uses no CPU.
 BUSY_CPU_S = 1.0
 
@@ -41,20 +44,23 @@ class Watch:
         Raises ModelServerUnavailable or ModelStalled when that fails.
         """
         await self._wait_live()
-        for model in MODELS:
-            await self._client.load(model, timeout=LOAD_TIMEOUT_S)
-        for model in MODELS:
-            await self._prove(model)
+        brought = await asyncio.gather(*map(self._bring, MODELS), return_exceptions=True)
+        for failure in filter(None, brought):
+            raise failure
         log.info("models_ready", stubs=self._triton.stubs())
         self._ready()
         await first(self._watch_stubs(), *(self._watch_answers(model) for model in MODELS))
+
+    async def _bring(self, model: str) -> None:
+        await self._client.load(model, timeout=LOAD_TIMEOUT_S)
+        await self._prove(model)
 
     async def _wait_live(self) -> None:
         """The gRPC port opens within a second or two of the start."""
         for _ in range(LIVE_TRIES):
             if await self._client.live(timeout=10.0):
                 return
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(LIVE_EVERY_S)
         raise ModelServerUnavailable("NOT_LIVE")
 
     async def _prove(self, model: str) -> None:
@@ -62,14 +68,17 @@ class Watch:
             raise ModelServerUnavailable("PROOF_FAILED")
 
     async def _watch_stubs(self) -> None:
-        """Triton says "ready" for a model whose process is dead: only the process tells."""
+        """Triton says "ready" for a model whose process is dead: only the process tells, and the
+        kernel tells at once when it ends."""
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
             async with self._replacing:
                 alive = self._triton.stubs()
                 for model in MODELS:
                     if model not in alive:
                         await self._replace(model, "stub_died")
+                alive = self._triton.stubs()
+            if alive.keys() >= set(MODELS):
+                await any_ends(alive.values())
 
     async def _watch_answers(self, model: str) -> None:
         """A process may live and not answer: only a real request tells."""
@@ -100,6 +109,21 @@ class Watch:
         await self._prove(model)
         log.info("model_recovered", model=model)
         self._ready()
+
+
+async def any_ends(pids: Iterable[int]) -> None:
+    """Returns once one of the processes has ended, a moment ago or long before."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    with contextlib.ExitStack() as stack:
+        for pid in pids:
+            try:
+                descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return
+            stack.callback(os.close, descriptor)
+            loop.add_reader(descriptor, ended.set)
+            stack.callback(loop.remove_reader, descriptor)
+        await ended.wait()
 
 
 async def answers(client: ModelServer, model: str) -> bool:

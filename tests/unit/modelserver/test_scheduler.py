@@ -84,6 +84,15 @@ def complete(scheduler: Any, prompt: str, **given: Any) -> Collected:
     return sink
 
 
+def test_lanes_without_work_end_when_told_to(scheduler: Open) -> None:
+    before = threading.active_count()
+    one = scheduler()
+    one.start()
+    assert threading.active_count() > before
+    one.stop(TIMEOUT_S)
+    assert threading.active_count() == before
+
+
 def test_more_completions_than_seats_all_end_as_they_would_alone(scheduler: Open) -> None:
     one = scheduler()
     one.start()

@@ -15,8 +15,6 @@ from cpu_engine import sampling
 from cpu_engine.engine import Engine, Progress
 from cpu_engine.text import TextStream
 
-IDLE_WAIT_S = 0.1
-
 
 class Sink(Protocol):
     """Where one completion's results go; never called from two threads at a time."""
@@ -62,7 +60,8 @@ class Surroundings:
 
     engine: Engine
     ends: frozenset[int]
-    waiting: "queue.Queue[Completion]"
+    waiting: "queue.Queue[Completion | None]"
+    """None only wakes a lane that waits, so that it sees that it shall stop."""
     stopping: threading.Event
     ended: Callable[[Completion], None]
     report: Callable[[str], None]
@@ -101,10 +100,10 @@ class Lane:
         while len(self.running) < self._seats:
             idle = not self.running
             try:
-                completion = self._shared.waiting.get(
-                    block=idle, timeout=IDLE_WAIT_S if idle else None
-                )
+                completion = self._shared.waiting.get(block=idle)
             except queue.Empty:
+                return
+            if completion is None:
                 return
             self.running.append(completion)
             try:

@@ -57,7 +57,7 @@ class Scheduler:
         """`ended` and `report` are called from the lanes' threads, one call at a time or not."""
         self._tokenizer = tokenizer
         self._limits = limits
-        self._waiting: queue.Queue[Completion] = queue.Queue(limits.waiting)
+        self._waiting: queue.Queue[Completion | None] = queue.Queue(limits.waiting)
         self._stopping = threading.Event()
         shared = Surroundings(
             engine, ends, self._waiting, self._stopping, ended, report, self._share_of_threads
@@ -82,13 +82,17 @@ class Scheduler:
     def stop(self, timeout: float) -> None:
         """Ends the threads after their current step; what runs or waits fails."""
         self._stopping.set()
+        with suppress(queue.Full):  # then no lane waits
+            for _ in self._lanes:
+                self._waiting.put_nowait(None)
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(max(0.0, deadline - time.monotonic()))
         with suppress(queue.Empty):
             while True:
-                self._waiting.get_nowait().sink.fail("the engine is stopping")
+                if (left := self._waiting.get_nowait()) is not None:
+                    left.sink.fail("the engine is stopping")
 
     def submit(
         self, prompt: str, params: sampling.SamplingParams, adapter: str | None, sink: Sink
