@@ -13,6 +13,10 @@ from tidemill.broker.storage.partition import Partition
 from tidemill.broker.wire.encoding import Fields
 from tidemill.broker.wire.requests import Request, milliseconds
 
+_NO_SESSION = -1
+_FIRST_OF_SESSION = 0
+_NO_RECORDS = b""
+
 
 @dataclass(slots=True)
 class _Collected:
@@ -26,8 +30,9 @@ class _Collected:
 async def fetch(node: Node, request: Request) -> Fields:
     """Returns as soon as `min_bytes` are there, an error is to be told, or time is up."""
     body = request.body
-    # No sessions are kept: clients that are told session 0 name all partitions each time.
-    if getattr(body, "session_id", 0) != 0:
+    # No sessions are kept: clients that are told session 0 name all partitions each time. Whatever
+    # id one comes with, these two epochs ask for everything and the others go on from a session.
+    if getattr(body, "session_epoch", _NO_SESSION) not in (_NO_SESSION, _FIRST_OF_SESSION):
         return {"error_code": ErrorCode.fetch_session_id_not_found}
     limits = node.settings.connections
     loop = asyncio.get_running_loop()
@@ -101,7 +106,15 @@ def _committed(
 
 
 def _failed(index: int, code: ErrorCode) -> Fields:
-    return {"partition_index": index, "error_code": code, "high_watermark": -1}
+    # Never null: Java clients before 3.0 and sarama cannot read an answer with null records.
+    return {
+        "partition_index": index,
+        "error_code": code,
+        "high_watermark": -1,
+        "last_stable_offset": -1,
+        "log_start_offset": -1,
+        "records": _NO_RECORDS,
+    }
 
 
 async def _wait_for_append(partitions: list[Partition], seconds: float) -> None:

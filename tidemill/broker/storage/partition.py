@@ -18,7 +18,7 @@ from tidemill.broker.storage.producers import ProducerStates
 from tidemill.broker.storage.seal import Seal
 from tidemill.broker.storage.segment import Segment
 from tidemill.broker.storage.transaction_index import AbortedTransaction, aborted_between
-from tidemill.broker.storage.validation import check_keys, checked_header
+from tidemill.broker.storage.validation import check_records, checked_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ class Partition:
         """
         header = checked_header(batch, rules.max_message_bytes)
         assert batch is not None  # noqa: S101  checked_header refuses None
-        if rules.needs_keys:
-            check_keys(header, batch)
         if self.is_failed:
             raise RequestRefused(ErrorCode.kafka_storage_error, "a sync to disk failed")
         repeated = self.producers.check(header)
         if repeated is not None:
             return Appended(repeated.base_offset, repeated.timestamp_ms)
+        if rules.needs_keys or header.codec:
+            check_records(header, batch, needs_keys=rules.needs_keys)
         append_time = now_ms if rules.log_append_time else None
         header, chunks = stamp(header, batch, self.end_offset, append_time)
         self._write(header, chunks, rules, now_ms)

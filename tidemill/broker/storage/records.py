@@ -39,6 +39,17 @@ def views(header: BatchHeader, body: Buffer) -> Iterator[RecordView]:
         yield record
 
 
+def end_of(header: BatchHeader, body: Buffer) -> int:
+    """Where the records end, going by their lengths; raises IndexError if they go beyond."""
+    position = 0
+    for _ in range(header.record_count):
+        length, position = read_varint(body, position)
+        position += length
+        if length <= 0:
+            raise IndexError
+    return position
+
+
 def first_at_or_after(batch: memoryview, timestamp: int) -> tuple[int, int]:
     """(offset, timestamp) of the batch's first record that is not older.
 

@@ -1,9 +1,9 @@
-"""Which batches a producer may append: everything that can be told from the header."""
+"""Which batches a producer may append."""
 
 from kio.schema.errors import ErrorCode
 
 from tidemill.broker.errors import RequestRefused
-from tidemill.broker.storage import records
+from tidemill.broker.storage import codecs, records
 from tidemill.broker.storage.batch import HEADER_SIZE, NO_PRODUCER, BatchHeader
 from tidemill.broker.storage.disk import Buffer
 
@@ -41,14 +41,28 @@ def _check_counts(header: BatchHeader) -> None:
         raise RequestRefused(ErrorCode.invalid_record, "a producer id without a sequence")
 
 
-def check_keys(header: BatchHeader, batch: Buffer) -> None:
-    """RequestRefused with INVALID_RECORD if a record has no key; nothing for unreadable ones."""
-    body = records.plain_records(header, batch)
-    if body is None:
-        return
+def check_records(header: BatchHeader, batch: Buffer, *, needs_keys: bool) -> None:
+    """What consumers could not unpack is refused, and records without a key if they need one.
+
+    Raises RequestRefused: UNKNOWN_SERVER_ERROR, as Apache Kafka does, for bytes that are not the
+    codec's, INVALID_RECORD for anything but as many records as the header says. Of a batch that
+    unpacks to more than 64 MiB the records are not looked at.
+    """
     try:
-        has_keys = all(record.key is not None for record in records.views(header, body))
+        body = codecs.unpacked(header.codec, memoryview(batch)[HEADER_SIZE : header.size])
+    except codecs.TooLarge:
+        return
+    if body is None:
+        raise RequestRefused(ErrorCode.unknown_server_error, "the batch cannot be decompressed")
+    try:
+        if records.end_of(header, body) != len(body):
+            raise IndexError
+        has_keys = not needs_keys or _has_keys(header, body)
     except IndexError:
-        raise RequestRefused(ErrorCode.corrupt_message, "records cannot be read") from None
+        raise RequestRefused(ErrorCode.invalid_record, "records cannot be read") from None
     if not has_keys:
         raise RequestRefused(ErrorCode.invalid_record, "a compacted topic needs keys")
+
+
+def _has_keys(header: BatchHeader, body: Buffer) -> bool:
+    return all(record.key is not None for record in records.views(header, body))

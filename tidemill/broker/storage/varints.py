@@ -2,9 +2,11 @@
 
 from tidemill.broker.storage.disk import Buffer
 
+_LONGEST_SHIFT = 63
+
 
 def read_varint(body: Buffer, position: int) -> tuple[int, int]:
-    """(value, position behind it); raises IndexError at the end of the bytes."""
+    """(value, position behind it); raises IndexError at the end of the bytes, or of a number."""
     value = shift = 0
     while True:
         byte = body[position]
@@ -13,6 +15,8 @@ def read_varint(body: Buffer, position: int) -> tuple[int, int]:
         if byte < 0x80:
             return (value >> 1) ^ -(value & 1), position
         shift += 7
+        if shift > _LONGEST_SHIFT:
+            raise IndexError
 
 
 def varint(value: int) -> bytes:
