@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from typing import Any
 
 import structlog
 from kio.schema.errors import ErrorCode
@@ -20,6 +21,7 @@ from tidemill.broker.wire.requests import (
 )
 from tidemill.broker.wire.versions import Api, is_spoken
 
+_LOGGED_CHARS = 64
 _LENGTH = struct.Struct(">i")
 _log = structlog.get_logger(__name__)
 
@@ -50,7 +52,7 @@ class Connection:
             while True:
                 await self._serve_one()
         except MalformedRequest as malformed:
-            _log.warning("connection_refused", reason=malformed.reason)
+            _log.warning("connection_refused", reason=malformed.reason, **_named(malformed.asked))
         except (ConnectionDropped, ConnectionError, asyncio.IncompleteReadError, TimeoutError):
             pass
         finally:
@@ -91,10 +93,17 @@ class Connection:
     def _refuse_version(self, header: RequestHeader) -> bytes:
         """Only ApiVersions has a form of answer that every client understands, version 0."""
         if header.api_key != Api.API_VERSIONS:
-            raise MalformedRequest("API_OR_VERSION_NOT_SUPPORTED")
+            raise MalformedRequest("API_OR_VERSION_NOT_SUPPORTED", asked=header)
         request = Request(Api.API_VERSIONS, 0, header.client_id, self._client_host, None)
         values = refuse_api_versions(request, ErrorCode.unsupported_version)
         return _encode(request, header, values)
+
+
+def _named(header: RequestHeader | None) -> dict[str, Any]:
+    if header is None:
+        return {}
+    client = header.client_id[:_LOGGED_CHARS]
+    return {"api_key": header.api_key, "version": header.version, "client_id": client}
 
 
 def _encode(request: Request, header: RequestHeader, values: Fields) -> bytes:

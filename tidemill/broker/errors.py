@@ -1,5 +1,7 @@
 """The two kinds of failure: a request that is refused, and a broker that cannot start."""
 
+from typing import Any
+
 from kio.schema.errors import ErrorCode
 
 
@@ -16,11 +18,15 @@ class RequestRefused(Exception):
 
 
 class MalformedRequest(Exception):
-    """Bytes that are no request: the connection is closed with this reason in the log."""
+    """Bytes that are no request: the connection is closed with this reason in the log.
 
-    def __init__(self, reason: str) -> None:
+    `asked` is the header of a request that can be read but is not spoken.
+    """
+
+    def __init__(self, reason: str, *, asked: Any = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.asked = asked
 
 
 class StartupRefused(Exception):

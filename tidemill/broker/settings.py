@@ -25,6 +25,7 @@ class GroupLimits:
     max_members: int = 200
     max_groups: int = 2_000
     max_metadata_chars: int = 4_096
+    empty_kept_ms: int = 60_000
     offsets_retention_ms: int = 7 * 24 * 3_600_000
 
 

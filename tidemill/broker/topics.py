@@ -62,6 +62,13 @@ class Topics:
             raise RequestRefused(ErrorCode.unknown_topic_or_partition)
         return topic
 
+    def with_id(self, topic_id: UUID) -> Topic:
+        """The topic, or RequestRefused with UNKNOWN_TOPIC_ID."""
+        for topic in self:
+            if topic.topic_id == topic_id:
+                return topic
+        raise RequestRefused(ErrorCode.unknown_topic_id)
+
     def partition(self, name: str, index: int) -> Partition:
         """The partition, or RequestRefused with UNKNOWN_TOPIC_OR_PARTITION."""
         partitions = self.get(name).partitions
@@ -158,7 +165,7 @@ class Topics:
     def open(self) -> None:
         """Opens all partitions of the replayed topics; raises OSError."""
         for name, record in self._replayed.items():
-            configs = TopicConfigs(record["configs"])
+            configs = TopicConfigs.restored(record["configs"])
             topic = Topic(name, UUID(record["id"]), configs, [])
             self._open_partitions(topic, record["partitions"])
             self._topics[name] = topic

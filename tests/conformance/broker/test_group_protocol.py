@@ -1,6 +1,7 @@
 """The group protocol request by request, as raw members speak it."""
 
 import asyncio
+import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from aiokafka.protocol.group import (
 
 OK, ILLEGAL_GENERATION, INCONSISTENT_PROTOCOL, UNKNOWN_MEMBER, REBALANCE = 0, 22, 23, 25, 27
 INVALID_SESSION_TIMEOUT, MEMBER_ID_REQUIRED, FENCED_INSTANCE = 26, 79, 82
+
+# Apache Kafka 4 reads what consumers say they subscribe to: version 0, no topics, no user data.
+METADATA = struct.pack(">hii", 0, 0, -1)
 
 
 @dataclass
@@ -41,7 +45,7 @@ class Member:
                     self.member_id,
                     self.instance_id,
                     kind,
-                    [(protocol, b"metadata")],
+                    [(protocol, METADATA)],
                 )
             )
             if answer.error_code in (OK, MEMBER_ID_REQUIRED):
@@ -107,7 +111,7 @@ async def _is(answer: Any, expected: int) -> bool:
 async def test_the_leader_alone_sees_the_members_and_shares_reach_everyone(kafka: Any) -> None:
     leader, follower = await _stable_pair(kafka)
     assert {row[0] for row in leader.members} == {leader.member_id, follower.member_id}
-    assert all(row[2] == b"metadata" for row in leader.members)
+    assert all(row[2] == METADATA for row in leader.members)
     assert follower.members == ()
     assert leader.generation == follower.generation
     assert [await leader.heartbeat(), await follower.heartbeat()] == [OK, OK]

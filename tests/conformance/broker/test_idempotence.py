@@ -9,6 +9,7 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+UNKNOWN_TOPIC, NOT_LEADER = 3, 6
 OK, CORRUPT, OUT_OF_ORDER, OLD_EPOCH, INVALID_RECORD = 0, 2, 45, 47, 87
 Send = Callable[..., Awaitable[tuple[int, int]]]
 
@@ -38,8 +39,15 @@ async def send(kafka: Any, topic: str) -> Send:
     connection = await kafka.connection()
 
     async def send_batch(batch: bytes | bytearray) -> tuple[int, int]:
-        answer = await connection.send(ProduceRequest(None, -1, 5_000, [(topic, [(0, batch)])]))
-        row = answer.topics[0][1][0]
+        request = ProduceRequest(None, -1, 5_000, [(topic, [(0, batch)])])
+        row: Any = (0, NOT_LEADER, -1)
+
+        async def has_leader() -> bool:
+            nonlocal row
+            row = (await connection.send(request)).topics[0][1][0]
+            return int(row[1]) not in (NOT_LEADER, UNKNOWN_TOPIC)
+
+        await kafka.until(has_leader)
         return int(row[1]), int(row[2])
 
     return send_batch

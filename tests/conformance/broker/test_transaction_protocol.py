@@ -17,7 +17,7 @@ from aiokafka.protocol.transaction import (
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from crc32c import crc32c
 
-OK, UNKNOWN_TOPIC, OLD_EPOCH, INVALID_STATE, UNKNOWN_ID = 0, 3, 47, 48, 49
+OK, UNKNOWN_TOPIC, NOT_LEADER, OLD_EPOCH, INVALID_STATE, UNKNOWN_ID = 0, 3, 6, 47, 48, 49
 INVALID_TIMEOUT, CONCURRENT, NOT_AUTHORIZED, NOT_ATTEMPTED, INVALID_RECORD = 50, 51, 53, 55, 87
 COMMIT, ABORT = True, False
 
@@ -59,7 +59,8 @@ class Wire:
         async def ask() -> int:
             request = AddPartitionsToTxnRequest(*self._key(**key), [(topic, list(indexes))])
             answer = await self._connection.send(request)
-            codes[:] = [row[1] for row in answer.errors[0][1]]
+            # Apache Kafka answers them in an order of its own.
+            codes[:] = [row[1] for row in sorted(answer.errors[0][1])]
             return codes[0]
 
         await self._settled(ask)
@@ -89,7 +90,15 @@ class Wire:
     async def send(self, topic: str, batch: bytes, *, index: int = 0, name: Any = ...) -> int:
         transactional_id = self.id if name is ... else name
         request = ProduceRequest(transactional_id, -1, 5_000, [(topic, [(index, batch)])])
-        return int((await self._connection.send(request)).topics[0][1][0][1])
+        code = NOT_LEADER
+
+        async def has_leader() -> bool:
+            nonlocal code
+            code = int((await self._connection.send(request)).topics[0][1][0][1])
+            return code not in (NOT_LEADER, UNKNOWN_TOPIC)
+
+        await self._until(has_leader)
+        return code
 
     def batch(
         self, sequence: int, *, transactional: bool = True, epoch: int | None = None

@@ -27,7 +27,7 @@ CONFIGS = {
     "cleanup.policy": "compact",
     "min.cleanable.dirty.ratio": "0",
     "delete.retention.ms": "1000",
-    "segment.bytes": "600",
+    "internal.segment.bytes": "600",
 }
 Row = tuple[int, bytes | None, bytes | None, int]
 
@@ -228,7 +228,9 @@ def test_a_tombstones_time_survives_a_restart(log: Log) -> None:
 
 
 def test_an_idle_topic_is_compacted_once_its_segment_is_old(tmp_path: Path) -> None:
-    log = Log(tmp_path / "p", configs={**CONFIGS, "segment.ms": "500", "segment.bytes": "100000"})
+    log = Log(
+        tmp_path / "p", configs={**CONFIGS, "segment.ms": "500", "internal.segment.bytes": "100000"}
+    )
     for number in range(3):
         log.append((b"a", b"%d" % number))
     log.compact()
@@ -453,7 +455,7 @@ def test_a_crash_at_every_step_leaves_the_old_segments_or_the_new_ones(
         history(log)
         log.partition.seal_full_segments()
         log.partition.sync()
-        log.configs["segment.bytes"] = "1500"  # So that segments are put together.
+        log.configs["internal.segment.bytes"] = "1500"  # So that segments are put together.
         log.reopen()
         disk.stop_after = disk.changes + step
         try:

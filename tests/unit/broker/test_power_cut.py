@@ -78,7 +78,7 @@ class World:
     async def produce(self, size: int) -> None:
         """One record; an idempotent producer counts it."""
         if self.end() < 0:
-            self.node.topics.create(TOPIC, 1, {"segment.bytes": "700"})
+            self.node.topics.create(TOPIC, 1, {"internal.segment.bytes": "700"})
             await self.node.durability.confirm_journal()
             self._acknowledge(end=0)
         partition = self.node.topics.partition(TOPIC, 0)
@@ -370,7 +370,7 @@ async def test_every_client_goes_on_after_a_cut(
         broker = EmbeddedBroker(options, disk=disk)
         async with broker:
             port = int(broker.bootstrap.rsplit(":", 1)[1])
-            topic = await clients.topic(broker.bootstrap, segment_bytes=2_000)
+            topic = await clients.topic(broker.bootstrap, internal_segment_bytes=2_000)
             producer = await clients.producer(broker.bootstrap, enable_idempotence=True)
             consumer = await clients.consumer(broker.bootstrap, topic, group_id="g")
 

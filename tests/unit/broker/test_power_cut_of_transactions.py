@@ -58,7 +58,7 @@ async def test_a_confirmed_transaction_is_whole_after_a_cut_and_any_other_whole_
     async with clients:
         async with EmbeddedBroker(options, disk=disk) as broker:
             topic = await clients.topic(
-                broker.bootstrap, partitions=PARTITIONS, segment_bytes=2_000
+                broker.bootstrap, partitions=PARTITIONS, internal_segment_bytes=2_000
             )
             producer = await clients.producer(broker.bootstrap, transactional_id="t")
             working = asyncio.create_task(transact_all(producer, topic, confirmed))

@@ -118,7 +118,7 @@ async def test_kill_9_under_load_loses_no_acked_record_and_doubles_none(
     child: Callable[..., Any], clients: Any, until: Any, fsync: str
 ) -> None:
     broker = child("--fsync", fsync)
-    topic = await clients.topic(broker.bootstrap, partitions=2, segment_bytes=20_000)
+    topic = await clients.topic(broker.bootstrap, partitions=2, internal_segment_bytes=20_000)
     acked: set[bytes] = set()
     sent = 0
     producers = [

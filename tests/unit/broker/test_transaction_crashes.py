@@ -145,7 +145,9 @@ async def test_kill_9_under_load_leaves_every_transaction_whole(
     child: Callable[..., Any], clients: Any, until: Any
 ) -> None:
     broker = child()
-    topic = await clients.topic(broker.bootstrap, partitions=PARTITIONS, segment_bytes=20_000)
+    topic = await clients.topic(
+        broker.bootstrap, partitions=PARTITIONS, internal_segment_bytes=20_000
+    )
     writers = [
         _Writer(
             await clients.producer(broker.bootstrap, transactional_id=name, linger_ms=0),

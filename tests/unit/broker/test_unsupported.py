@@ -13,7 +13,6 @@ from tidemill.broker.settings import BrokerSettings
     "configs",
     [
         {"cleanup_policy": "compact,shred"},
-        {"cleanup_policy": ""},
         {"remote_storage_enable": "true"},
     ],
 )

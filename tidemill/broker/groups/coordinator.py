@@ -104,6 +104,9 @@ class GroupCoordinator:
         """Forgets offsets of a group."""
         rows = [list(partition) for partition in partitions]
         self._append({"kind": "offsets_deleted", "group": group_id, "rows": rows})
+        # As in Apache Kafka the group stays for a while without them, to be described or deleted.
+        self._groups.setdefault(group_id, self._new_group(group_id))
+        self._empty_since_ms[group_id] = self._clock.now_ms()
         self.offsets.remove(group_id, partitions)
 
     # -- administration
@@ -140,7 +143,10 @@ class GroupCoordinator:
         for group in list(self.all()):
             if not group.members and self._last_used_ms(group.group_id) < oldest:
                 self.delete(group.group_id)
+        forgotten_before = self._clock.now_ms() - self._limits.empty_kept_ms
         for group in list(self._groups.values()):
+            if self._empty_since_ms.get(group.group_id, 0) > forgotten_before:
+                continue
             is_idle = group.state is GroupState.EMPTY and group.next_deadline() is None
             if is_idle and not self.offsets.of(group.group_id):
                 self._forget(group.group_id)

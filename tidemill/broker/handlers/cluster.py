@@ -1,6 +1,7 @@
 """Metadata, DescribeCluster, FindCoordinator, ApiVersions: who to talk to, and how."""
 
 from typing import Any
+from uuid import UUID
 
 from kio.schema.errors import ErrorCode
 
@@ -13,6 +14,8 @@ from tidemill.broker.wire.versions import advertised
 
 _EMPTY_MEANS_ALL = 0
 _ASKS_TO_CREATE_FROM = 4
+_NAMES_MAY_BE_NULL_FROM = 12
+_NO_ID = UUID(int=0)
 
 
 async def api_versions(node: Node, request: Request) -> Fields:
@@ -31,16 +34,19 @@ async def metadata(node: Node, request: Request) -> Fields:
         "brokers": [_node(node)],
         "cluster_id": node.cluster_id,
         "controller_id": NODE_ID,
-        "topics": [_topic(node, request, name) for name in _asked(node, request)],
+        "topics": [_topic(node, request, *asked) for asked in _asked(node, request)],
     }
 
 
 def refuse_metadata(request: Request, code: ErrorCode) -> Fields:
     """The same error for every topic asked for."""
-    names = [topic.name for topic in request.body.topics or ()]
     return {
+        "error_code": code,
         "controller_id": NODE_ID,
-        "topics": [{"name": name, "error_code": code} for name in names],
+        "topics": [
+            {"name": topic.name, "topic_id": _id_of(topic), "error_code": code}
+            for topic in request.body.topics or ()
+        ],
     }
 
 
@@ -68,18 +74,29 @@ def _node(node: Node) -> dict[str, Any]:
     return {"node_id": NODE_ID, "host": node.host, "port": node.port}
 
 
-def _asked(node: Node, request: Request) -> list[str]:
+def _asked(node: Node, request: Request) -> list[tuple[str | None, UUID | None]]:
     topics = request.body.topics
     if topics is None or (request.version == _EMPTY_MEANS_ALL and not topics):
-        return [topic.name for topic in node.topics]
-    return [topic.name for topic in topics]
+        return [(topic.name, None) for topic in node.topics]
+    return [(topic.name, _id_of(topic)) for topic in topics]
 
 
-def _topic(node: Node, request: Request, name: str) -> Fields:
+def _id_of(topic: Any) -> UUID | None:
+    return getattr(topic, "topic_id", None)
+
+
+def _topic(node: Node, request: Request, name: str | None, topic_id: UUID | None) -> Fields:
     try:
-        return _described(_found_or_created(node, request, name))
+        # As in Apache Kafka the id counts if both are given.
+        if topic_id is not None or name is None:
+            return described(node.topics.with_id(topic_id or _NO_ID))
+        return described(_found_or_created(node, request, name))
     except RequestRefused as refused:
-        return {"name": name, "error_code": refused.code}
+        return {"name": _telling(request, name), "topic_id": topic_id, "error_code": refused.code}
+
+
+def _telling(request: Request, name: str | None) -> str | None:
+    return "" if name is None and request.version < _NAMES_MAY_BE_NULL_FROM else name
 
 
 def _found_or_created(node: Node, request: Request, name: str) -> Topic:
@@ -95,7 +112,8 @@ def _found_or_created(node: Node, request: Request, name: str) -> Topic:
     return node.topics.get(name)
 
 
-def _described(topic: Topic) -> Fields:
+def described(topic: Topic) -> Fields:
+    """A topic with its partitions, as in Metadata and DescribeTopicPartitions."""
     return {
         "name": topic.name,
         "topic_id": topic.topic_id,

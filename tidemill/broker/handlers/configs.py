@@ -7,7 +7,8 @@ from kio.schema.errors import ErrorCode
 from tidemill.broker.errors import RequestRefused
 from tidemill.broker.node import NODE_ID, Node
 from tidemill.broker.settings import BrokerSettings
-from tidemill.broker.topic_configs import RULES, ConfigType, TopicConfigs
+from tidemill.broker.topic_configs import TopicConfigs
+from tidemill.broker.topic_rules import DESCRIBED, RULES, ConfigType, as_list
 from tidemill.broker.wire.encoding import Fields
 from tidemill.broker.wire.requests import Request
 
@@ -16,6 +17,7 @@ _BROKER = 4
 _SOURCE_TOPIC = 1
 _SOURCE_BROKER = 4
 _SOURCE_DEFAULT = 5
+_ALL_BROKERS = ""
 _SET, _DELETE, _APPEND, _SUBTRACT = range(4)
 
 
@@ -54,15 +56,16 @@ def _describe(node: Node, resource: Any) -> Fields:
     except RequestRefused as refused:
         return _failed(resource, refused)
     wanted = resource.configuration_keys
-    chosen = [row for row in rows if wanted is None or row["name"] in wanted]
+    # As in Apache Kafka naming none of them asks for all.
+    chosen = [row for row in rows if not wanted or row["name"] in wanted]
     return {**_named(resource), "configs": chosen}
 
 
 def _rows(node: Node, resource: Any) -> list[dict[str, Any]]:
     if resource.resource_type == _TOPIC:
         configs = node.topics.get(resource.resource_name).configs
-        return [_topic_row(configs, name) for name in RULES]
-    if resource.resource_type == _BROKER and resource.resource_name == str(NODE_ID):
+        return [_topic_row(configs, name) for name in DESCRIBED]
+    if resource.resource_type == _BROKER and resource.resource_name in (str(NODE_ID), _ALL_BROKERS):
         return [_broker_row(name, value) for name, value in _broker(node.settings).items()]
     raise RequestRefused(ErrorCode.invalid_request, "no such resource")
 
@@ -132,8 +135,8 @@ def _edited_list(overrides: dict[str, str | None], change: Any) -> str:
     rule = RULES.get(change.name)
     if rule is None or rule.type is not ConfigType.LIST:
         raise RequestRefused(ErrorCode.invalid_config, f"{change.name} is not a list")
-    present = (overrides.get(change.name) or rule.default).split(",")
-    given = (change.value or "").split(",")
+    present = as_list(overrides.get(change.name) or rule.default)
+    given = as_list(change.value or "")
     if change.config_operation == _APPEND:
         return ",".join([*present, *(item for item in given if item not in present)])
     return ",".join(item for item in present if item not in given)

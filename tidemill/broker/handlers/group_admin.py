@@ -9,6 +9,12 @@ from tidemill.broker.node import Node
 from tidemill.broker.wire.encoding import Fields
 from tidemill.broker.wire.requests import Request
 
+_TELLS_UNKNOWN_FROM = 6
+_UNKNOWN: Fields = {
+    "error_code": ErrorCode.group_id_not_found,
+    "error_message": "the group is not known",
+}
+
 
 async def list_groups(node: Node, request: Request) -> Fields:
     """All groups, or those in the asked-for states."""
@@ -27,8 +33,9 @@ async def list_groups(node: Node, request: Request) -> Fields:
 
 
 async def describe_groups(node: Node, request: Request) -> Fields:
-    """Members and their shares; an unknown group is a dead one."""
-    return {"groups": [_describe(node, group_id) for group_id in request.body.groups]}
+    """Members and their shares; an unknown group is a dead one, and from 6 on an error."""
+    unknown = _UNKNOWN if request.version >= _TELLS_UNKNOWN_FROM else {}
+    return {"groups": [_describe(node, group_id, unknown) for group_id in request.body.groups]}
 
 
 def refuse_describe_groups(request: Request, code: ErrorCode) -> Fields:
@@ -53,10 +60,10 @@ def refuse_delete_groups(request: Request, code: ErrorCode) -> Fields:
     return {"results": [{"group_id": group_id, "error_code": code} for group_id in groups]}
 
 
-def _describe(node: Node, group_id: str) -> Fields:
+def _describe(node: Node, group_id: str, unknown: Fields) -> Fields:
     group = node.groups.find(group_id)
     if group is None:
-        return {"group_id": group_id, "group_state": GroupState.DEAD}
+        return {"group_id": group_id, "group_state": GroupState.DEAD, **unknown}
     return {
         "group_id": group_id,
         "group_state": group.state,

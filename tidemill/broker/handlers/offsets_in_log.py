@@ -14,6 +14,10 @@ READ_COMMITTED = 1
 _LATEST = -1
 _EARLIEST = -2
 _HIGHEST_TIMESTAMP = -3
+_EARLIEST_LOCAL = -4
+_LATEST_TIERED = -5
+_ASKED_FOR_FROM = {_HIGHEST_TIMESTAMP: 7, _EARLIEST_LOCAL: 8, _LATEST_TIERED: 9}
+_NOWHERE = (-1, -1)
 _LEADER_EPOCH = 0
 
 
@@ -24,9 +28,14 @@ async def list_offsets(node: Node, request: Request) -> Fields:
     """
 
     def row(topic: str, asked: Any) -> Fields:
+        if asked.timestamp < _LATEST_TIERED or request.version < _ASKED_FOR_FROM.get(
+            asked.timestamp, 0
+        ):
+            raise RequestRefused(ErrorCode.unsupported_version)
         partition = node.topics.partition(topic, asked.partition_index)
         offset, timestamp = _find(partition, asked, _end(partition, request.body))
-        return {"offset": offset, "timestamp": timestamp, "leader_epoch": _LEADER_EPOCH}
+        epoch = _LEADER_EPOCH if offset >= 0 else -1
+        return {"offset": offset, "timestamp": timestamp, "leader_epoch": epoch}
 
     return _per_partition(request, row)
 
@@ -107,13 +116,15 @@ def _end(partition: Partition, body: Any) -> int:
 def _find(partition: Partition, asked: Any, end: int) -> tuple[int, int]:
     if asked.timestamp == _LATEST:
         return end, -1
-    if asked.timestamp == _EARLIEST:
+    if asked.timestamp in (_EARLIEST, _EARLIEST_LOCAL):
         return partition.start_offset, -1
+    if asked.timestamp == _LATEST_TIERED:
+        return _NOWHERE
     if asked.timestamp == _HIGHEST_TIMESTAMP:
         found = partition.find_latest_time()
     else:
         found = partition.find_time(asked.timestamp)
-    return found if found is not None and found[0] < end else (-1, -1)
+    return found if found is not None and found[0] < end else _NOWHERE
 
 
 def _epoch_end(node: Node, topic: str, asked: Any) -> Fields:

@@ -12,11 +12,15 @@ from tidemill.broker.handlers import (
     fetch,
     group_admin,
     group_offsets,
+    inspection,
     membership,
     offsets_in_log,
     produce,
     producers,
+    quorum,
+    security,
     topic_admin,
+    topic_pages,
     transactions,
 )
 from tidemill.broker.node import Node
@@ -66,15 +70,34 @@ ROUTES: Final[dict[Api, Route]] = {
     Api.TXN_OFFSET_COMMIT: Route(
         transactions.txn_offset_commit, group_offsets.refuse_offset_commit
     ),
+    Api.DESCRIBE_ACLS: Route(security.describe_acls, membership.refuse_plainly),
     Api.DESCRIBE_CONFIGS: Route(configs.describe_configs, configs.refuse_describe_configs),
     Api.ALTER_CONFIGS: Route(configs.alter_configs, configs.refuse_alter_configs),
+    Api.DESCRIBE_LOG_DIRS: Route(inspection.describe_log_dirs, membership.refuse_plainly),
     Api.CREATE_PARTITIONS: Route(
         topic_admin.create_partitions, topic_admin.refuse_create_partitions
     ),
     Api.DELETE_GROUPS: Route(group_admin.delete_groups, group_admin.refuse_delete_groups),
+    Api.ELECT_LEADERS: Route(quorum.elect_leaders, membership.refuse_plainly),
     Api.INCREMENTAL_ALTER_CONFIGS: Route(
         configs.incremental_alter_configs, configs.refuse_alter_configs
     ),
+    Api.LIST_PARTITION_REASSIGNMENTS: Route(
+        quorum.list_partition_reassignments, membership.refuse_plainly
+    ),
     Api.OFFSET_DELETE: Route(group_offsets.offset_delete, membership.refuse_plainly),
+    Api.DESCRIBE_CLIENT_QUOTAS: Route(security.describe_client_quotas, membership.refuse_plainly),
+    Api.DESCRIBE_USER_SCRAM_CREDENTIALS: Route(
+        security.describe_user_scram_credentials, membership.refuse_plainly
+    ),
+    Api.DESCRIBE_QUORUM: Route(quorum.describe_quorum, membership.refuse_plainly),
     Api.DESCRIBE_CLUSTER: Route(cluster.describe_cluster, membership.refuse_plainly),
+    Api.DESCRIBE_PRODUCERS: Route(inspection.describe_producers, inspection.refuse_producers),
+    Api.DESCRIBE_TRANSACTIONS: Route(
+        inspection.describe_transactions, inspection.refuse_transactions
+    ),
+    Api.LIST_TRANSACTIONS: Route(inspection.list_transactions, membership.refuse_plainly),
+    Api.DESCRIBE_TOPIC_PARTITIONS: Route(
+        topic_pages.describe_topic_partitions, topic_pages.refuse_topic_partitions
+    ),
 }

@@ -6,7 +6,7 @@ Also which of them have a transaction open here.
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from kio.schema.errors import ErrorCode
 
@@ -27,6 +27,16 @@ class AppendedBatch:
     last_sequence: int
     base_offset: int
     timestamp_ms: int
+
+
+class ActiveProducer(NamedTuple):
+    """What a partition knows of a producer: its last batch and its open transaction."""
+
+    producer_id: int
+    epoch: int
+    last_sequence: int
+    seen_ms: int
+    open_since_offset: int | None
 
 
 @dataclass(slots=True)
@@ -103,6 +113,13 @@ class ProducerStates:
             for producer_id, state in self._producers.items()
             if state.batches
         )
+
+    def active(self) -> Iterator[ActiveProducer]:
+        """Every producer known here."""
+        for producer_id, state in self._producers.items():
+            last = state.batches[-1].last_sequence if state.batches else -1
+            begun = self.open.first_offset_of(producer_id)
+            yield ActiveProducer(producer_id, state.epoch, last, state.seen_ms, begun)
 
     def dump(self) -> list[list[Any]]:
         """All states as plain JSON values."""

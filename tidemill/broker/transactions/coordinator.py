@@ -130,6 +130,10 @@ class TransactionCoordinator:
         for present in self._all():
             self._change(present, present.without_topic(topic))
 
+    def all(self) -> list[Transaction]:
+        """The present or last transaction of every id."""
+        return self._all()
+
     # -- time
 
     async def expire(self) -> None:

@@ -69,7 +69,8 @@ def _field_writer(field: Field[Any], flexible: bool) -> Writer:
     if get_origin(kind) is tuple:
         item = _without_none(get_args(kind)[0])
         return _array_writer(_item_writer(item, field, flexible), flexible)
-    return _item_writer(kind, field, flexible)
+    writer = _item_writer(kind, field, flexible)
+    return _nullable_writer(writer) if is_dataclass(kind) and _is_nullable(field.type) else writer
 
 
 def _item_writer(kind: Any, field: Field[Any], flexible: bool) -> Writer:
@@ -97,6 +98,15 @@ def _array_writer(item: Writer, flexible: bool) -> Writer:
         count = -1 if values is None else len(values)
         out.append(unsigned_varint(count + 1) if flexible else struct.pack(">i", count))
         for value in values or ():
+            item(out, value)
+
+    return write
+
+
+def _nullable_writer(item: Writer) -> Writer:
+    def write(out: Chunks, value: Any) -> None:
+        out.append(b"\xff" if value is None else b"\x01")
+        if value is not None:
             item(out, value)
 
     return write
@@ -150,6 +160,6 @@ def _default(field: Field[Any]) -> Any:
     if get_origin(field.type) is tuple:
         return ()
     kafka_type = field.metadata.get("kafka_type", "")
-    if kafka_type in _FIXED:
+    if kafka_type in _FIXED or kafka_type == "datetime_i64":
         return 0
     return "" if kafka_type == "string" else b""

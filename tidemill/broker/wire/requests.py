@@ -12,10 +12,12 @@ from kio.serial.errors import SerialError
 
 from tidemill.broker.errors import MalformedRequest
 from tidemill.broker.wire.encoding import Chunks, Fields, Writer, writer_for
+from tidemill.broker.wire.tags import read_unsigned_varint, without_unknown_tags
 from tidemill.broker.wire.versions import Api
 
 _HEADER = struct.Struct(">hhih")
 _FRAME = struct.Struct(">ii")
+_NOT_DECODABLE = (SerialError, KeyError, ValueError, TypeError, OverflowError, IndexError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,10 @@ def read_body(frame: bytes, header: RequestHeader) -> Any:
         position = _skip_tags(frame, position)
     try:
         body, _ = read(frame, position)
-    except (SerialError, KeyError, ValueError, TypeError, OverflowError, IndexError):
-        raise MalformedRequest("BODY_NOT_DECODABLE") from None
+    except _NOT_DECODABLE:
+        if not flexible:
+            raise MalformedRequest("BODY_NOT_DECODABLE") from None
+        body = _read_cleaned(frame, header, position)
     return body
 
 
@@ -91,6 +95,16 @@ def milliseconds(duration: timedelta) -> int:
     return duration // timedelta(milliseconds=1)
 
 
+def _read_cleaned(frame: bytes, header: RequestHeader, position: int) -> Any:
+    schema = load_request_schema(header.api_key, header.version)
+    try:
+        cleaned = without_unknown_tags(schema, frame, position)
+        body, _ = entity_reader(schema)(cleaned, position)
+    except _NOT_DECODABLE:
+        raise MalformedRequest("BODY_NOT_DECODABLE") from None
+    return body
+
+
 @cache
 def _request_reader(api_key: int, version: int) -> tuple[bool, Any]:
     schema = load_request_schema(api_key, version)
@@ -104,22 +118,12 @@ def _response_writer(api: Api, version: int) -> tuple[bool, Writer]:
 
 
 def _skip_tags(frame: bytes, position: int) -> int:
-    count, position = _read_varint(frame, position)
-    for _ in range(count):
-        _, position = _read_varint(frame, position)
-        length, position = _read_varint(frame, position)
-        position += length
+    try:
+        count, position = read_unsigned_varint(frame, position)
+        for _ in range(count):
+            _, position = read_unsigned_varint(frame, position)
+            length, position = read_unsigned_varint(frame, position)
+            position += length
+    except IndexError:
+        raise MalformedRequest("HEADER_TAGS_BROKEN") from None
     return position
-
-
-def _read_varint(frame: bytes, position: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 35, 7):
-        if position >= len(frame):
-            break
-        byte = frame[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise MalformedRequest("HEADER_TAGS_BROKEN")

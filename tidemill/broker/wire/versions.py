@@ -30,25 +30,34 @@ class Api(IntEnum):
     ADD_OFFSETS_TO_TXN = 25
     END_TXN = 26
     TXN_OFFSET_COMMIT = 28
+    DESCRIBE_ACLS = 29
     DESCRIBE_CONFIGS = 32
     ALTER_CONFIGS = 33
+    DESCRIBE_LOG_DIRS = 35
     CREATE_PARTITIONS = 37
     DELETE_GROUPS = 42
+    ELECT_LEADERS = 43
     INCREMENTAL_ALTER_CONFIGS = 44
+    LIST_PARTITION_REASSIGNMENTS = 46
     OFFSET_DELETE = 47
+    DESCRIBE_CLIENT_QUOTAS = 48
+    DESCRIBE_USER_SCRAM_CREDENTIALS = 50
+    DESCRIBE_QUORUM = 55
     DESCRIBE_CLUSTER = 60
+    DESCRIBE_PRODUCERS = 61
+    DESCRIBE_TRANSACTIONS = 65
+    LIST_TRANSACTIONS = 66
+    DESCRIBE_TOPIC_PARTITIONS = 75
 
 
-# Most ranges end before the "flexible" versions of Kafka 2.4: kio refuses tagged fields it does
-# not know, where Kafka skips them, and librdkafka 2.16 sends one in Metadata 9 by mistake. Every
-# client still speaks the older ones. ListOffsets, ListGroups, InitProducerId, OffsetFetch,
-# TxnOffsetCommit and DescribeCluster go further: for the latest timestamp, state filters, epoch
-# bumps, waiting for pending offsets, refusing members of an earlier generation, and being there.
+# Ranges go as far as clients have use for: every client still speaks the versions from before the
+# "flexible" ones of Kafka 2.4, which cost more to read and write. Topic ids are what Metadata,
+# CreateTopics and DeleteTopics go further for; Fetch does without them.
 VERSIONS: Final[dict[Api, tuple[int, int]]] = {
     Api.PRODUCE: (3, 8),
     Api.FETCH: (4, 11),
-    Api.LIST_OFFSETS: (1, 7),
-    Api.METADATA: (0, 8),
+    Api.LIST_OFFSETS: (1, 10),
+    Api.METADATA: (0, 13),
     Api.OFFSET_COMMIT: (2, 7),
     Api.OFFSET_FETCH: (1, 7),
     Api.FIND_COORDINATOR: (0, 2),
@@ -56,11 +65,11 @@ VERSIONS: Final[dict[Api, tuple[int, int]]] = {
     Api.HEARTBEAT: (0, 3),
     Api.LEAVE_GROUP: (0, 3),
     Api.SYNC_GROUP: (0, 3),
-    Api.DESCRIBE_GROUPS: (0, 4),
+    Api.DESCRIBE_GROUPS: (0, 6),
     Api.LIST_GROUPS: (0, 4),
     Api.API_VERSIONS: (0, 3),
-    Api.CREATE_TOPICS: (2, 4),
-    Api.DELETE_TOPICS: (1, 3),
+    Api.CREATE_TOPICS: (2, 7),
+    Api.DELETE_TOPICS: (1, 6),
     Api.DELETE_RECORDS: (0, 1),
     Api.INIT_PRODUCER_ID: (0, 4),
     Api.OFFSET_FOR_LEADER_EPOCH: (2, 3),
@@ -68,13 +77,24 @@ VERSIONS: Final[dict[Api, tuple[int, int]]] = {
     Api.ADD_OFFSETS_TO_TXN: (0, 2),
     Api.END_TXN: (0, 2),
     Api.TXN_OFFSET_COMMIT: (0, 3),
-    Api.DESCRIBE_CONFIGS: (1, 3),
+    Api.DESCRIBE_ACLS: (1, 3),
+    Api.DESCRIBE_CONFIGS: (1, 4),
     Api.ALTER_CONFIGS: (0, 1),
+    Api.DESCRIBE_LOG_DIRS: (1, 4),
     Api.CREATE_PARTITIONS: (0, 1),
     Api.DELETE_GROUPS: (0, 1),
+    Api.ELECT_LEADERS: (0, 2),
     Api.INCREMENTAL_ALTER_CONFIGS: (0, 0),
+    Api.LIST_PARTITION_REASSIGNMENTS: (0, 0),
     Api.OFFSET_DELETE: (0, 0),
+    Api.DESCRIBE_CLIENT_QUOTAS: (0, 1),
+    Api.DESCRIBE_USER_SCRAM_CREDENTIALS: (0, 0),
+    Api.DESCRIBE_QUORUM: (0, 2),
     Api.DESCRIBE_CLUSTER: (0, 0),
+    Api.DESCRIBE_PRODUCERS: (0, 0),
+    Api.DESCRIBE_TRANSACTIONS: (0, 0),
+    Api.LIST_TRANSACTIONS: (0, 1),
+    Api.DESCRIBE_TOPIC_PARTITIONS: (0, 0),
 }
 
 # Apache Kafka 4 lists Produce from 0 as well, and refuses 0 to 2 when sent: librdkafka
