@@ -12,7 +12,7 @@ LZ4: Final = 3
 ZSTD: Final = 4
 _GZIP_WINDOW: Final = 31
 _MAX_UNPACKED_BYTES: Final = 256 << 20
-_LEAST_ROOM_BYTES: Final = 1 << 20
+_LEAST_ROOM_BYTES: Final = 1 << 17
 # How far a producer's batch is unpacked to see that it can be.
 _MAX_CHECKED_BYTES: Final = 64 << 20
 _LZ4_FLAGS_AT: Final = 4
