@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from services.embedder.adapters.batching import PassageBatcher
 from services.embedder.adapters.model import Embedding
 from services.embedder.consumer import subscribe
 from services.embedder.servicer import EmbedderServicer
@@ -20,12 +21,12 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     settings = EmbedderSettings()
     async with ModelServer(runtime.settings.triton_address) as server:
         embedding = Embedding(server)
-        subscribe(
-            runtime.bus,
+        passages = PassageBatcher(
             embedding,
             batch_seconds=settings.batch_seconds,
             version_seconds=settings.version_seconds,
         )
+        subscribe(runtime.bus, passages, version_seconds=settings.version_seconds)
         servicer = EmbedderServicer(embedding, settings.query_seconds)
         add_EmbedderServiceServicer_to_server(servicer, runtime.server.grpc)
         yield

@@ -2,16 +2,20 @@
 
 from functools import partial
 
-from services.embedder.adapters.model import Embedding
+from services.embedder.adapters.batching import PassageBatcher
 from services.embedder.handlers import embed_version
 from tidemill import topics
 from tidemill.bus import Bus
 
+BATCH = 16
+"""Versions that share calls of the model server and a transaction."""
 
-def subscribe(
-    bus: Bus, embedding: Embedding, *, batch_seconds: float, version_seconds: float
-) -> None:
-    """Times in seconds: for one batch, and for all chunks of a version."""
-    # The model server gets one version's chunks at a time.
-    handler = partial(embed_version, embedding, batch_seconds)
-    bus.subscribe(topics.DOCUMENTS_CHUNKED, handler, timeout=version_seconds, beside=0)
+
+def subscribe(bus: Bus, passages: PassageBatcher, *, version_seconds: float) -> None:
+    """version_seconds: for all chunks of one version; each waits for those before it."""
+    bus.subscribe(
+        topics.DOCUMENTS_CHUNKED,
+        partial(embed_version, passages),
+        timeout=BATCH * version_seconds,
+        batch=BATCH,
+    )

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from services.embedder.adapters.batching import PassageBatcher
 from services.embedder.adapters.model import Embedded, Embedding
 from services.embedder.domain.texts import invalid_queries, passage_text
 from tidemill import topics
 from tidemill.api.events.v1 import ChunksEmbedded, DocumentChunked, EmbeddedChunk
-from tidemill.bus import Delivery, Unit
+from tidemill.bus import Delivery, UnitOfWork
 from tidemill.bus.consumer import Sender
 from tidemill.bus.envelope import Record
 from tidemill.bus.tables import InboxRow
@@ -19,7 +20,7 @@ from tidemill.rebuild.digests import table_hash
 
 
 async def embed_version(
-    embedding: Embedding, batch_seconds: float, message: DocumentChunked, delivery: Delivery
+    passages: PassageBatcher, message: DocumentChunked, delivery: Delivery
 ) -> None:
     """All chunks of the version in one event: a reader of the log never sees half of it."""
     if message.tenant_id != delivery.tenant_id or message.document_id != delivery.aggregate_id:
@@ -27,9 +28,11 @@ async def embed_version(
     if not message.chunks:
         raise Fault(Reason.INVALID_ARGUMENT, field="chunks")
     texts = [passage_text(message.title, chunk.headings, chunk.text) for chunk in message.chunks]
-    embedded = await embedding.embed(texts, timeout=batch_seconds)
-    async with delivery.apply() as unit:
-        unit.publish(topics.CHUNKS_EMBEDDED, message.document_id, to_event(message, embedded))
+    embedded = await passages.embed(texts)
+    event = to_event(message, embedded)
+    await delivery.apply(
+        lambda unit: unit.publish(topics.CHUNKS_EMBEDDED, message.document_id, event)
+    )
 
 
 def to_event(message: DocumentChunked, embedded: Embedded) -> ChunksEmbedded:
@@ -62,7 +65,7 @@ class Embeddings:
 
     ids: set[str] = field(default_factory=set)
 
-    async def read(self, message: ChunksEmbedded, record: Record, unit: Unit) -> None:
+    def read(self, message: ChunksEmbedded, record: Record, unit: UnitOfWork) -> None:
         self.ids.add(record.event_id)
 
     async def retake(self, message: DocumentChunked, delivery: Delivery) -> None:
@@ -77,5 +80,6 @@ class Embeddings:
 
 async def digests(database: Database) -> dict[str, str]:
     """What the embedder is done with."""
-    async with database.session() as session:
-        return {"done": await table_hash(session, InboxRow, ("done_at",))}
+    return await database.read(
+        lambda session: {"done": table_hash(session, InboxRow, ("done_at",))}
+    )

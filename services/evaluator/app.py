@@ -22,7 +22,16 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     """Rows, subscriptions, RPCs and timers; the runtime closes what it opened."""
     settings = Settings()
     await runtime.database.expect(MIGRATIONS)
-    parts = Parts(
+    parts = parts_of(runtime, settings)
+    adapters = Wake()
+    consumer.subscribe(parts, adapters)
+    add_EvaluatorServiceServicer_to_server(EvaluatorServicer(parts), runtime.server.grpc)
+    schedule.start(parts, runtime.tasks, adapters)
+    yield
+
+
+def parts_of(runtime: Runtime, settings: Settings) -> Parts:
+    return Parts(
         bus=runtime.bus,
         database=runtime.database,
         clock=runtime.clock,
@@ -34,8 +43,3 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         release=settings.release,
         watch=Stopwatch(runtime.clock),
     )
-    adapters = Wake()
-    consumer.subscribe(parts, adapters)
-    add_EvaluatorServiceServicer_to_server(EvaluatorServicer(parts), runtime.server.grpc)
-    schedule.start(parts, runtime.tasks, adapters)
-    yield

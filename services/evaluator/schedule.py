@@ -30,4 +30,4 @@ def start(parts: Parts, tasks: Tasks, adapters: Wake) -> None:
 async def work_and_tell(parts: Parts, work: Callable[[Parts], Awaitable[object]]) -> bool:
     """Whether any adapter, candidate or canary is under way."""
     await work(parts)
-    return await evaluations.under_way(parts.database)
+    return await parts.database.read(evaluations.under_way)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from services.inference.consumer import on_release_changed
 from services.inference.handlers.feedback import FeedbackTaking
@@ -30,8 +31,11 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         feedback = FeedbackTaking(database, bus, clock, runtime.telemetry.tracer)
         servicer = InferenceServicer(answering, feedback, settings.default_output_tokens)
         add_InferenceServiceServicer_to_server(servicer, runtime.server.grpc)
-        follow = waking(answering.shelf.news, on_release_changed)
-        bus.subscribe(topics.RELEASES_CHANGED, follow, timeout=30.0, beside=0)
+        follow = partial(on_release_changed, book=answering.releases)
+        on_change = waking(answering.shelf.news, follow)
+        bus.subscribe(
+            topics.RELEASES_CHANGED, on_change, timeout=30.0, max_concurrency=1, look_first=False
+        )
         preloading = Preloading(database, answering.shelf)
         runtime.conditions["adapters"] = preloading.is_done
         runtime.tasks.on(

@@ -4,6 +4,8 @@ import base64
 import binascii
 from typing import Any
 
+from sqlalchemy import Row
+
 from services.ingest.adapters.store import DocumentRow
 from services.ingest.handlers import calls
 from tidemill.api.events.v1 import DocumentSubmitted, DocumentWithdrawn
@@ -81,7 +83,7 @@ class IngestServicer(IngestServiceServicer):
         )
 
 
-def to_document(row: DocumentRow) -> Document:
+def to_document(row: DocumentRow | Row[Any]) -> Document:
     document = Document(
         document_id=row.document_id,
         state=state_of(row),
@@ -98,7 +100,7 @@ def to_document(row: DocumentRow) -> Document:
     return document
 
 
-def state_of(row: DocumentRow) -> DocumentState.ValueType:
+def state_of(row: DocumentRow | Row[Any]) -> DocumentState.ValueType:
     if row.content_hash:
         indexed = row.indexed_version == row.version
         return DOCUMENT_STATE_INDEXED if indexed else DOCUMENT_STATE_CHUNKED

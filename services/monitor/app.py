@@ -20,7 +20,16 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     """Rows, subscriptions, RPCs and timers; the runtime closes what it opened."""
     settings = Settings()
     await runtime.database.expect(MIGRATIONS)
-    parts = Parts(
+    parts = parts_of(runtime, settings)
+    answers = Wake()
+    consumer.subscribe(parts, answers)
+    add_MonitorServiceServicer_to_server(MonitorServicer(parts), runtime.server.grpc)
+    schedule.start(parts, runtime.tasks, settings.poll_seconds, answers)
+    yield
+
+
+def parts_of(runtime: Runtime, settings: Settings) -> Parts:
+    return Parts(
         bus=runtime.bus,
         database=runtime.database,
         clock=runtime.clock,
@@ -29,8 +38,3 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         share=settings.share,
         keep_seconds=timedelta(days=settings.keep_answers_days).total_seconds(),
     )
-    answers = Wake()
-    consumer.subscribe(parts, answers)
-    add_MonitorServiceServicer_to_server(MonitorServicer(parts), runtime.server.grpc)
-    schedule.start(parts, runtime.tasks, settings.poll_seconds, answers)
-    yield

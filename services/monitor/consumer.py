@@ -7,10 +7,16 @@ from services.monitor.handlers.parts import Parts
 from tidemill import topics
 from tidemill.wake import Wake, waking
 
+BATCH = 200
+
 
 def subscribe(parts: Parts, answers: Wake) -> None:
-    """One handler a topic. answers: set once one is counted."""
-    count = waking(answers, partial(counting.count_answer, parts=parts))
-    parts.bus.subscribe(topics.ANSWERS_GENERATED, count)
-    parts.bus.subscribe(topics.FEEDBACK_RECORDED, partial(counting.count_thumb, parts=parts))
-    parts.bus.subscribe(topics.CONSUMERS_STOPPED, partial(stopping.tell_stop, parts=parts))
+    """One handler per topic; none of them works outside its transaction. answers: set once one is
+    counted."""
+    bus = parts.bus
+    count_answer = waking(answers, partial(counting.count_answer, parts=parts))
+    count_thumb = partial(counting.count_thumb, parts=parts)
+    tell_stop = partial(stopping.tell_stop, parts=parts)
+    bus.subscribe(topics.ANSWERS_GENERATED, count_answer, batch=BATCH, look_first=False)
+    bus.subscribe(topics.FEEDBACK_RECORDED, count_thumb, batch=BATCH, look_first=False)
+    bus.subscribe(topics.CONSUMERS_STOPPED, tell_stop, look_first=False)

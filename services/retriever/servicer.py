@@ -42,17 +42,17 @@ class RetrieverServicer(RetrieverServiceServicer):
 
 
 def to_scored_chunk(passage: Passage) -> ScoredChunk:
-    chunk, version = passage.chunk, passage.version
+    chunk = passage.chunk
     return ScoredChunk(
         chunk=Chunk(
             chunk_id=chunk.chunk_id,
-            document_id=version.document_id,
-            version=version.version,
+            document_id=chunk.document_id,
+            version=chunk.version,
             ordinal=chunk.ordinal,
             headings=chunk.headings,
             text=chunk.text,
         ),
         score=passage.score,
-        title=version.title,
-        source_uri=version.source_uri,
+        title=chunk.title,
+        source_uri=chunk.source_uri,
     )

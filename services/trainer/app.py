@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import partial
 
 from services.trainer.adapters.process import Bounds, Launch
-from services.trainer.consumer import on_answer_generated, on_feedback_recorded
+from services.trainer.consumer import subscribe
 from services.trainer.domain.dataset import Limits
 from services.trainer.domain.recipe import Recipe
 from services.trainer.domain.trigger import Trigger
@@ -17,13 +17,12 @@ from services.trainer.migrations import MIGRATIONS
 from services.trainer.schedule import TrainingSchedule
 from services.trainer.servicer import TrainerServicer
 from services.trainer.settings import TrainerSettings
-from tidemill import topics
 from tidemill.api.trainer.v1.trainer_service_pb2_grpc import add_TrainerServiceServicer_to_server
 from tidemill.artifacts import ArtifactStore
 from tidemill.clock import Stopwatch
 from tidemill.db.turn import Turn
 from tidemill.runtime import Runtime
-from tidemill.wake import longest, waking
+from tidemill.wake import longest
 
 SWEEP_SECONDS = 60.0
 HOUR_SECONDS = 3_600.0
@@ -40,10 +39,7 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
     servicer = TrainerServicer(database, rules.limits, settings.min_feedback)
     add_TrainerServiceServicer_to_server(servicer, runtime.server.grpc)
     schedule = schedule_of(settings, runtime)
-    on_answer = waking(schedule.news, partial(on_answer_generated, meter=meter))
-    on_feedback = waking(schedule.news, partial(on_feedback_recorded, meter=meter))
-    runtime.bus.subscribe(topics.ANSWERS_GENERATED, on_answer)
-    runtime.bus.subscribe(topics.FEEDBACK_RECORDED, on_feedback)
+    subscribe(runtime.bus, meter, schedule.news)
     wait, turn = timedelta(hours=settings.wait_hours), database.turn("schedule")
     start_tasks(settings, runtime, schedule, turn)
     give_up = partial(give_up_waiting, database, runtime.clock, wait, meter)

@@ -1,12 +1,27 @@
 """Kafka in: answers and feedback."""
 
+from functools import partial
+
 from services.trainer.domain.signals import answer_of, feedback_of
 from services.trainer.handlers import feedback as handlers
 from services.trainer.handlers.feedback import FeedbackMeter
+from tidemill import topics
 from tidemill.api.events.v1 import AnswerGenerated, FeedbackRecorded, Purpose
-from tidemill.bus import Delivery
+from tidemill.bus import Bus, Delivery
 from tidemill.faults import Fault, Reason
 from tidemill.ids import fits
+from tidemill.wake import Wake, waking
+
+BATCH = 200
+
+
+def subscribe(bus: Bus, meter: FeedbackMeter, news: Wake) -> None:
+    """One handler per topic; none of them works outside its transaction. news: set once there may
+    be more to train on."""
+    on_answer = waking(news, partial(on_answer_generated, meter=meter))
+    on_feedback = waking(news, partial(on_feedback_recorded, meter=meter))
+    bus.subscribe(topics.ANSWERS_GENERATED, on_answer, batch=BATCH, look_first=False)
+    bus.subscribe(topics.FEEDBACK_RECORDED, on_feedback, batch=BATCH, look_first=False)
 
 
 async def on_answer_generated(

@@ -97,8 +97,7 @@ class TrainingSchedule:
             await runs.fail(self.place, self.rules, training.run_id, outcome)
 
     async def _unfinished(self) -> RunRow | None:
-        async with self.place.database.session() as session:
-            return await runs_store.oldest_running(session)
+        return await self.place.database.read(runs_store.oldest_running)
 
     async def _start(self, row: RunRow) -> None:
         if not self._planned(row):

@@ -4,8 +4,8 @@ without Kafka between: a test hands them records in whatever order it likes."""
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,17 @@ from tests.tables import create_tables
 from tests.unit.retriever.world import ManualClock
 from tidemill import topics
 from tidemill.bus import Bus, inbox, open_bus
-from tidemill.bus.consumer import Consumer
+from tidemill.bus.dispatcher import OrderedDispatcher
+from tidemill.bus.envelope import Record
 from tidemill.clock import Stopwatch, SystemClock
 from tidemill.db import Database, open_database
 from tidemill.security.keys import load_or_create_key
 from tidemill.security.tokens import Identity
 from tidemill.telemetry import Telemetry, open_telemetry
+from tidemill.wake import Wake
+
+ARRIVALS = (1, 7, 2, 30)
+"""How many events arrive together, in turn."""
 
 TABLES: dict[str, Any] = {
     "evaluator": evaluator_tables.Base,
@@ -61,24 +66,40 @@ class Street:
     identity: Identity
     vectors: VectorStore
     rows: dict[str, Database] = field(default_factory=dict)
-    consumers: dict[str, list[Consumer[Any]]] = field(default_factory=lambda: defaultdict(list))
+    offset: int = 0
+    dispatchers: dict[str, list[OrderedDispatcher]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
     async def take(self, deliveries: Iterable[Event]) -> None:
-        """Each consumer of an event's topic takes it; none may park it."""
-        for event in deliveries:
-            record = event.record(self.identity)
-            for consumer in self.consumers[event.topic.name]:
-                await consumer.take(record)
+        """Each consumer of an event's topic takes it, alone or together with its neighbours as
+        they would arrive; none may be dead-lettered."""
+        sizes, records = cycle(ARRIVALS), [event.record(self.identity) for event in deliveries]
+        while records:
+            size = next(sizes)
+            await self._arrive(records[:size])
+            records = records[size:]
         for service, database in self.rows.items():
-            async with database.session() as session:
-                parked = await inbox.count_dead(session)
-            assert parked == 0, f"{service} parked an event"
+            dead = await database.read(inbox.count_dead)
+            assert dead == 0, f"{service} dead-lettered an event"
+
+    async def _arrive(self, records: list[Record]) -> None:
+        """A delivery that comes again has an offset of its own."""
+        for topic in dict.fromkeys(record.topic for record in records):
+            arrived = []
+            for record in records:
+                if record.topic == topic:
+                    self.offset += 1
+                    arrived.append(replace(record, offset=self.offset))
+            for dispatcher in self.dispatchers[topic]:
+                await dispatcher.put(arrived)
+                await dispatcher.settled()
 
     def move_in(self, bus: Bus) -> None:
         self.rows[bus.service] = bus.database
         for subscription in bus._subscriptions:
-            consumer = subscription.consumer
-            self.consumers[consumer.topic.name].append(consumer)
+            topic = subscription.consumer.topic.name
+            self.dispatchers[topic].append(subscription.dispatcher)
 
 
 @asynccontextmanager
@@ -108,21 +129,17 @@ def subscribe(bus: Bus, telemetry: Telemetry, street: Street, reader: Reader) ->
     """As the service's own app does it."""
     match bus.service:
         case "evaluator":
-            evaluator.subscribe(evaluator_parts(bus, telemetry))
+            evaluator.subscribe(evaluator_parts(bus, telemetry), Wake())
         case "inference":
-            bus.subscribe(topics.RELEASES_CHANGED, follow, beside=0)
+            bus.subscribe(topics.RELEASES_CHANGED, follow, max_concurrency=1)
         case "ingest":
             ingest.subscribe(bus, Ingest(bus.database, reader, 1 << 20), timeout=60.0)
         case "monitor":
-            monitor.subscribe(monitor_parts(bus, telemetry))
+            monitor.subscribe(monitor_parts(bus, telemetry), Wake())
         case "retriever":
             retriever.subscribe(bus, Indexing(bus, street.vectors), timeout=60.0)
         case "trainer":
-            meter = FeedbackMeter(telemetry.meter)
-            answered = partial(trainer.on_answer_generated, meter=meter)
-            judged = partial(trainer.on_feedback_recorded, meter=meter)
-            bus.subscribe(topics.ANSWERS_GENERATED, answered)
-            bus.subscribe(topics.FEEDBACK_RECORDED, judged)
+            trainer.subscribe(bus, FeedbackMeter(telemetry.meter), Wake())
 
 
 def monitor_parts(bus: Bus, telemetry: Telemetry) -> MonitorParts:

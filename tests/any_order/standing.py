@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from services.evaluator.adapters.tables import WaitingAdapterRow
 from services.evaluator.adapters.traffic import read_arm
@@ -66,20 +67,24 @@ async def nearest(street: Street, collection: str, vector: bytes) -> set[Any]:
 
 async def training(street: Street, tenant_id: str) -> Any:
     """The next data set with its hash, and what became of each piece of feedback."""
-    async with street.rows["trainer"].session() as session:
-        found = await harvest(session, tenant_id, LIMITS)
+
+    def look(session: Session) -> Any:
         query = select(FeedbackRow).where(FeedbackRow.tenant_id == tenant_id)
-        judged = {r.feedback_id: (r.state, r.reason) for r in await session.scalars(query)}
+        judged = {r.feedback_id: (r.state, r.reason) for r in session.scalars(query)}
+        return harvest(session, tenant_id, LIMITS), judged
+
+    found, judged = await street.rows["trainer"].read(look)
     taken = snapshot(found.lessons)
     return taken.content_hash, taken.preference_pairs, found.fresh, judged
 
 
 async def usage(street: Street, tenant_id: str) -> Any:
     """Sums by release, latencies, spending by day, thumbs, and their share by release."""
-    async with street.rows["monitor"].session() as session:
-        rows, latencies = await counts.read_usage(session, tenant_id)
-        spent = await session.scalars(select(SpendRow).where(SpendRow.tenant_id == tenant_id))
-        thumbs = await session.scalars(select(ThumbRow).where(ThumbRow.tenant_id == tenant_id))
+
+    def look(session: Session) -> Any:
+        rows, latencies = counts.read_usage(session, tenant_id)
+        spent = session.scalars(select(SpendRow).where(SpendRow.tenant_id == tenant_id))
+        thumbs = session.scalars(select(ThumbRow).where(ThumbRow.tenant_id == tenant_id))
         sums = {
             row.release_id: (
                 row.answers,
@@ -92,7 +97,7 @@ async def usage(street: Street, tenant_id: str) -> Any:
             for row in rows
         }
         days = {row.day: row.cost_micros for row in spent}
-        watches = await session.scalars(
+        watches = session.scalars(
             select(WatchRow).where(
                 WatchRow.tenant_id == tenant_id, WatchRow.metric == THUMBS_DOWN_SHARE
             )
@@ -100,18 +105,23 @@ async def usage(street: Street, tenant_id: str) -> Any:
         shares = {row.release_id: (row.reference_n, row.reference_k) for row in watches}
         return sums, dict(latencies), days, {row.answer_id: row.up for row in thumbs}, shares
 
+    return await street.rows["monitor"].read(look)
+
 
 async def traffic(street: Street, tenant_id: str) -> Any:
     """Adapters that wait for their gate, and what live users saw of each arm of the canary."""
-    async with street.rows["evaluator"].session() as session:
+
+    def look(session: Session) -> Any:
         query = select(WaitingAdapterRow).where(WaitingAdapterRow.tenant_id == tenant_id)
-        waiting = {row.adapter for row in await session.scalars(query)}
+        waiting = {row.adapter for row in session.scalars(query)}
         arms = {}
         for release in RELEASES:
-            arm = await read_arm(session, tenant_id, release)
+            arm = read_arm(session, tenant_id, release)
             arms[release] = (sorted(arm.durations), arm.answers, arm.errors, arm.refusals)
             arms[release] += (arm.thumbs_up, arm.thumbs_down)
-    return waiting, arms
+        return waiting, arms
+
+    return await street.rows["evaluator"].read(look)
 
 
 async def releases(street: Street, tenant_id: str) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any
 
-from tests.ledger.facts import APPLIED, DEAD, Facts
+from tests.ledger.facts import DEAD, Facts
 from tests.ledger.log import Entry
 from tests.ledger.report import Disagreement, Kind
 from tests.ledger.subscriptions import consumer_name, consumers, group_id
@@ -109,7 +109,7 @@ def judge(
     """replays: of each letter the number of the replay that died, 0 for the first delivery."""
     if outcome == DEAD and replay not in replays:
         yield Disagreement(Kind.LOST, name, f"{event_id} is dead and has no letter")
-    if outcome == APPLIED and any(parked >= replay for parked in replays):
+    if outcome != DEAD and any(parked >= replay for parked in replays):
         yield Disagreement(Kind.DOUBLED, name, f"{event_id} is applied and dead")
     if len(replays) != len(set(replays)):
         yield Disagreement(Kind.DOUBLED, name, f"{event_id} has two letters of one try")

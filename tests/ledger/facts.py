@@ -85,12 +85,12 @@ class Facts:
         return self.inboxes.get(service, {}).get(key)
 
     def applied(self, service: str, topic: Topic[M]) -> list[Told[M]]:
-        """The events of a topic that the service says it applied."""
+        """The events of a topic that the service says it applied, refused documents included."""
         return [
             event
             for event in self.told(topic)
             if (row := self.outcome(service, topic.name, event.tenant_id, event.event_id))
-            and row["outcome"] == APPLIED
+            and row["outcome"] != DEAD
         ]
 
     def inbox_of(self, service: str, topic: Topic[Any]) -> dict[tuple[str, str], Row]:

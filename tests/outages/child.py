@@ -18,7 +18,7 @@ from tests.integration.core.parts import Base, Effect
 from tests.tables import create_tables
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentChunked, DocumentSubmitted
-from tidemill.bus import Delivery
+from tidemill.bus import Delivery, UnitOfWork
 from tidemill.db import Database
 from tidemill.runtime import Runtime, running
 from tidemill.settings import MeshSettings
@@ -49,13 +49,16 @@ async def serve(settings: MeshSettings) -> None:
     home = settings.home
 
     async def record(message: DocumentSubmitted, delivery: Delivery) -> None:
-        await freeze_unlocked(delivery.database, home, BEFORE)
-        async with delivery.apply() as unit:
+        def work(unit: UnitOfWork) -> None:
             unit.session.add(Effect(event_id=delivery.event_id, tenant_id=delivery.tenant_id))
             unit.publish(topics.DOCUMENTS_CHUNKED, delivery.aggregate_id, DocumentChunked())
-            await unit.session.flush()
+            unit.session.flush()
             freeze_at(home, INSIDE)
-        await freeze_unlocked(delivery.database, home, AFTER)
+
+        database = delivery.commits.database
+        await freeze_unlocked(database, home, BEFORE)
+        await delivery.apply(work)
+        await freeze_unlocked(database, home, AFTER)
 
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncIterator[None]:

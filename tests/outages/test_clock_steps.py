@@ -20,7 +20,7 @@ from services.trainer.handlers import runs
 from tests.integration.core.parts import effects, recording
 from tests.tables import create_tables
 from tests.waiting import eventually as until
-from tidemill.bus.dead_letters import list_dead_letters
+from tidemill.bus.dead_letters.actions import list_dead_letters
 from tidemill.clock import Stopwatch
 from tidemill.db import open_database
 from tidemill.faults import Fault, Reason
@@ -67,7 +67,7 @@ async def test_an_evaluation_that_was_put_off_is_due_in_time(
         async with database.transaction() as session:
             session.add(row_due(due_at))
         clock.off += step
-        assert await evaluations.next_due(database, clock.now().timestamp(), 15.0) is not None
+        assert await database.read(lambda s: evaluations.next_due(s, clock.now().timestamp(), 15.0))
 
 
 def row_due(due_at: float) -> EvaluationRow:

@@ -22,6 +22,7 @@ BOUNDED_BY_THEIR_CALLERS = {
     ("tidemill/cli/probes.py", "list_topics"),
     # getmany returns after its own timeout_ms.
     ("tidemill/cli/demo/alerts.py", "getmany"),
+    ("tidemill/bus/kafka.py", "getmany"),
 }
 TRITON_LOCAL = {"close"}
 TRITON_STREAMS = {"stream_infer"}
@@ -132,9 +133,12 @@ def test_nobody_leaves_a_broker_without_a_bound() -> None:
     assert found == []
 
 
-def test_nothing_speaks_http() -> None:
-    """There is no client to give a deadline to; one that comes belongs into this file."""
-    modules = {"urllib.request", "http.client", "requests", "httpx", "aiohttp"}
+def test_what_reads_pages_has_a_timeout() -> None:
+    """Of a service's metrics. Another client of HTTP that comes belongs into this file."""
+    places = [(name, keywords(node)) for name, node in CALLS if called(node).endswith("urlopen")]
+    assert [name for name, given in places if "timeout" in given] == ["tidemill/cli/consumers.py"]
+    assert len(places) == 1
+    modules = {"http.client", "requests", "httpx", "aiohttp"}
     imported = {
         alias.name
         for tree in TREES.values()

@@ -13,7 +13,7 @@ from tests.integration.core.parts import effects, recording
 from tests.outages.small_disk import fill
 from tests.outages.zombies import Pair, pair_of
 from tests.waiting import eventually as until
-from tidemill.bus.dead_letters import list_dead_letters
+from tidemill.bus.dead_letters.actions import list_dead_letters
 from tidemill.runtime import Runtime
 
 LOCKED_SECONDS = 8.0

@@ -14,7 +14,8 @@ from tests.outages.conftest import Wire
 from tests.outages.proxy import Proxy, Way
 from tests.waiting import eventually as until
 from tidemill import topics
-from tidemill.bus.dead_letters import list_dead_letters
+from tidemill.bus import UnitOfWork
+from tidemill.bus.dead_letters.actions import list_dead_letters
 from tidemill.runtime import Runtime
 
 FAULT_SECONDS = 1.0
@@ -88,6 +89,10 @@ async def through(wire: Wire, runtime: Runtime, name: str, fault: Fault, sent: l
         await until(lambda: settled(runtime, sent), HEALED_SECONDS)
 
 
+def publish_one(unit: UnitOfWork) -> None:
+    unit.publish(topics.DOCUMENTS_CHUNKED, "doc", topics.DOCUMENTS_CHUNKED.message())
+
+
 @pytest.mark.timeout(150)
 async def test_every_fault_of_the_wire_leaves_each_event_applied_once(
     wire: Wire, run_service: Any
@@ -111,8 +116,7 @@ async def test_a_connection_whose_other_side_is_gone_without_a_word_is_given_up(
         sent = await send(wire, "before", 20)
         await until(lambda: settled(runtime, sent), HEALED_SECONDS)
         wire.proxy.half_open()
-        async with runtime.bus.unit("acme") as unit:
-            unit.publish(topics.DOCUMENTS_CHUNKED, "doc", topics.DOCUMENTS_CHUNKED.message())
+        await runtime.bus.write("acme", publish_one)
         await asyncio.sleep(1.0)
         wire.proxy.heal()
         async with producing(wire.proxy.address) as producer:
@@ -131,8 +135,7 @@ async def test_a_service_stops_in_time_while_its_broker_is_silent(
         sent = await send(wire, "before", 20)
         await until(lambda: settled(runtime, sent), HEALED_SECONDS)
         wire.proxy.freeze()
-        async with runtime.bus.unit("acme") as unit:
-            unit.publish(topics.DOCUMENTS_CHUNKED, "doc", topics.DOCUMENTS_CHUNKED.message())
+        await runtime.bus.write("acme", publish_one)
         await asyncio.sleep(0.5)
         began = time.monotonic()
     assert time.monotonic() - began < 10

@@ -178,7 +178,7 @@ async def test_a_frozen_vector_file_is_told_in_time_and_works_again(tmp_path: Pa
         store._threads.submit(hang.wait, 30)
         began = time.monotonic()
         with pytest.raises(Fault) as caught:
-            await store.create_collection("c", 8)
+            await store.create_collection("d", 8)
         assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
         assert time.monotonic() - began < 2.0
         hang.set()

@@ -24,7 +24,8 @@ from tidemill import topics
 from tidemill.api.events.v1 import DocumentChunked
 from tidemill.bus.admin import create_topics
 from tidemill.bus.envelope import event_headers
-from tidemill.bus.unit import outbox_row
+from tidemill.bus.tables import OutboxRow
+from tidemill.bus.unit import outbox_values
 from tidemill.clock import SystemClock
 from tidemill.db import open_database
 from tidemill.settings import MeshSettings
@@ -131,7 +132,8 @@ class Pair:
     async def add_row(self, event_id: str) -> None:
         """An event that waits in the outbox, as a caller's commit leaves it."""
         headers = event_headers(topics.DOCUMENTS_CHUNKED, event_id, "ingest", SystemClock().now())
-        row = outbox_row(topics.DOCUMENTS_CHUNKED.name, "acme/late", DocumentChunked(), headers)
+        name = topics.DOCUMENTS_CHUNKED.name
+        row = OutboxRow(**outbox_values(name, "acme/late", DocumentChunked(), headers))
         url = self.settings.database_url("ingest")
         async with open_database(url) as database, database.transaction() as session:
             session.add(row)

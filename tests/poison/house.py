@@ -22,12 +22,13 @@ from tidemill.broker.embedded import EmbeddedBroker
 from tidemill.broker.settings import BrokerSettings
 from tidemill.bus import Delivery
 from tidemill.bus.admin import create_topics
+from tidemill.bus.commits import GroupCommit
 from tidemill.bus.consumer import Consumer
 from tidemill.bus.envelope import event_headers
+from tidemill.bus.failures import DlqCircuitBreaker, RetryPolicy
 from tidemill.bus.kafka import record_of
-from tidemill.bus.outbox import Relay
-from tidemill.bus.policy import FloodBrake, RetryPolicy
-from tidemill.bus.tables import BusBase, OutboxRow
+from tidemill.bus.outbox import Outgoing, Relay
+from tidemill.bus.tables import BusBase
 from tidemill.clock import SystemClock
 from tidemill.db import Database, open_database
 from tidemill.faults import Fault, Reason
@@ -60,8 +61,8 @@ class House:
         self.tries[delivery.event_id] += 1
         if self.broken:
             raise Fault(Reason.DOCUMENT_BROKEN)
-        async with delivery.apply() as unit:
-            unit.session.add(Effect(event_id=delivery.event_id, tenant_id=delivery.tenant_id))
+        effect = Effect(event_id=delivery.event_id, tenant_id=delivery.tenant_id)
+        await delivery.apply(lambda unit: unit.session.add(effect))
 
     async def submit(self, event_id: str) -> None:
         headers = event_headers(TOPIC, event_id, "test", SystemClock().now())
@@ -80,7 +81,7 @@ class House:
         while await self.relay.depth():
             await self.relay.move_batch()
 
-    async def enqueue(self, row: OutboxRow) -> Any:
+    async def enqueue(self, row: Outgoing) -> Any:
         raw = [(name, text.encode()) for name, text in json.loads(row.headers).items()]
         return await self.producer.send(row.topic, row.value, key=row.key, headers=raw)
 
@@ -108,9 +109,9 @@ async def open_house(folder: Path) -> AsyncIterator[House]:
                     identity=identity,
                     clock=clock,
                     telemetry=telemetry,
-                    wake_relay=house.relay.wake,
+                    commits=GroupCommit(database, house.relay.wake),
                     policy=AT_ONCE,
-                    brake=FloodBrake(in_a_row=10**6, window=10**6),
+                    breaker=DlqCircuitBreaker(in_a_row=10**6, window=10**6),
                 )
                 yield house
 

@@ -17,13 +17,13 @@ from tests.tables import create_tables
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted
 from tidemill.bus import Delivery
-from tidemill.bus.dead_letters import (
+from tidemill.bus.dead_letters.actions import (
     drop_dead_letters,
     list_dead_letters,
     replay_dead_letters,
 )
-from tidemill.bus.letters import DeadLetter
-from tidemill.bus.marks import State
+from tidemill.bus.dead_letters.log import DeadLetter
+from tidemill.bus.dead_letters.status import State
 from tidemill.clock import SystemClock
 from tidemill.faults import Fault, Reason
 from tidemill.runtime import Lifespan, Runtime

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.integration.core.test_failing_handlers import Handler
-from tidemill.bus.dead_letters import list_dead_letters
+from tidemill.bus.dead_letters.actions import list_dead_letters
 from tidemill.cli.main import build
 
 Call = Callable[..., Any]

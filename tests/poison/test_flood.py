@@ -12,7 +12,7 @@ from tidemill import topics
 from tidemill.api.events import v1 as events
 from tidemill.api.monitor.v1 import ListAlertsRequest, MonitorServiceStub
 from tidemill.bus import Delivery
-from tidemill.bus.policy import FloodBrake
+from tidemill.bus.failures import DlqCircuitBreaker
 from tidemill.faults import Fault, Reason
 from tidemill.rpc import call
 from tidemill.runtime import Runtime, report_health
@@ -94,7 +94,9 @@ async def test_more_than_a_tenth_of_a_thousand_is_a_flood(
     outside: Any, run_service: RunService, eventually: Any, monkeypatch: Any
 ) -> None:
     """A window of 100 here: the arithmetic of the real one is the policy's own test."""
-    monkeypatch.setattr("tidemill.bus.bus.FloodBrake", partial(FloodBrake, window=100))
+    monkeypatch.setattr(
+        "tidemill.bus.bus.DlqCircuitBreaker", partial(DlqCircuitBreaker, window=100)
+    )
     async with run_service("ingest", outside.settings, Handler().lifespan) as runtime:
         for number in range(120):
             name = f"bad-{number}" if number % 8 == 0 else f"doc-{number}"

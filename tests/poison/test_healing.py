@@ -13,13 +13,13 @@ from sqlalchemy import select
 
 from tests.integration.core.parts import Effect
 from tests.poison.house import TOPIC, House, open_house
-from tidemill.bus import dead_letters
-from tidemill.bus.dead_letters import (
+from tidemill.bus.dead_letters import actions as dead_letters
+from tidemill.bus.dead_letters.actions import (
     drop_dead_letters,
     list_dead_letters,
     replay_dead_letters,
 )
-from tidemill.bus.marks import REPLAYED, State
+from tidemill.bus.dead_letters.status import REPLAYED, State
 from tidemill.faults import Fault, Reason
 
 EXAMPLES = int(os.environ.get("TIDEMILL_TEST_EXAMPLES", "8"))

@@ -17,7 +17,7 @@ from tests.poison.rounds import (
     send_all,
     side_by_side,
 )
-from tidemill.bus.dead_letters import list_dead_letters
+from tidemill.bus.dead_letters.actions import list_dead_letters
 
 ROUNDS = 4
 IN_TROUBLE = 0.6

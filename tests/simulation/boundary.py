@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import sqlite3.dbapi2
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from sqlalchemy.util.concurrency import _concurrency_shim
 import services.ingest.adapters.reader as reader
 import services.retriever.adapters.vector_store as vector_store
 import tidemill.bus.admin as bus_admin
-import tidemill.bus.letters as letters
+import tidemill.bus.dead_letters.log as letters
 import tidemill.ids as ids
 import tidemill.runtime as runtime
 from tests.simulation import disk, kafka_clients, rpc, stores
@@ -123,6 +124,7 @@ def outside_world(loop: SimulatedLoop, seed: object) -> Iterator[None]:
         (letters, "AIOKafkaConsumer", kafka_clients.Consumer),
         (letters, "AIOKafkaProducer", kafka_clients.Producer),
         (aiosqlite, "connect", disk.connect),
+        (sqlite3.dbapi2, "connect", disk.connect_in_thread),
         (triton, "InferenceServerClient", stores.Triton),
         (vector_store, "MilvusClient", stores.Milvus),
         (reader, "asyncio", reader_asyncio),

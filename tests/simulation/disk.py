@@ -1,6 +1,8 @@
 """SQLite without threads: real files and real transactions, with latency, faults and locks by seed.
 
-Stands where aiosqlite stands, so SQLAlchemy and everything above it is the real thing.
+Stands where aiosqlite and the driver of database threads stand, so SQLAlchemy and everything above
+it is the real thing. A database thread's transaction is one step of the loop; a process may be
+killed at its commit.
 """
 
 import asyncio
@@ -8,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from tests.simulation.loop import pass_time, running_loop
@@ -41,6 +44,13 @@ class Disk:
             message = waiting.pop(0)
             running_loop().trace("disk", message)
             raise sqlite3.OperationalError(message)
+
+    def delay(self, service: str, latency: Random) -> float:
+        """Seconds until a database thread of the service has its turn."""
+        stalling = self.stalling.get(service)
+        if stalling and latency.random() < stalling:
+            return STALL_SECONDS * latency.random()
+        return latency.expovariate(250.0 if latency.random() < self.slow_share else 2_000.0)
 
     def cut_power(self, kill_all: Callable[[], None]) -> None:
         """What was not flushed is gone. A process that dies closes its files, and SQLite tidies up
@@ -90,6 +100,66 @@ def the_disk() -> Disk:
 def connect(database: str, **_: Any) -> "Connection":
     """Stands for aiosqlite.connect."""
     return Connection(Path(database))
+
+
+def connect_in_thread(database: str, **options: Any) -> "ThreadConnection":
+    """Stands for sqlite3.connect as SQLAlchemy's driver for threads calls it."""
+    options |= {"timeout": 0.0, "factory": ThreadConnection}
+    return sqlite3.connect(database, **options)
+
+
+class ThreadConnection(sqlite3.Connection):
+    """A connection of a database thread of one process."""
+
+    def __init__(self, database: str, *args: Any, **options: Any) -> None:
+        super().__init__(database, *args, **options)
+        self.process = current()
+        self.disk = the_disk()
+        self.file = self.disk.file(Path(database))
+        # Whether the open transaction wrote down that an event is done.
+        self.settles = False
+        self.process.handles.append(self.close)
+
+    def cursor(self, *_: Any) -> Any:
+        return super().cursor(ThreadCursor)
+
+    def commit(self) -> None:
+        """A kill may come before it or after it; only the caller's knowledge differs."""
+        if not self.in_transaction:
+            return
+        loop = running_loop()
+        settles, self.settles = self.settles, False
+        loop.point_in_thread("before settling" if settles else "before commit")
+        self.disk.complain(self.process.service)
+        super().commit()
+        self.file.committed(self)
+        loop.trace("commit", self.file.path.parent.name)
+        loop.point_in_thread("after settling" if settles else "after commit")
+
+    def rollback(self) -> None:
+        self.settles = False
+        if self.process.alive:
+            super().rollback()
+
+
+class ThreadCursor(sqlite3.Cursor):
+    """Statements that write may meet what the disk says."""
+
+    def execute(self, operation: str, *parameters: Any) -> "ThreadCursor":
+        self._meet(operation)
+        super().execute(operation, *parameters)
+        return self
+
+    def executemany(self, operation: str, parameters: Any) -> "ThreadCursor":
+        self._meet(operation)
+        super().executemany(operation, parameters)
+        return self
+
+    def _meet(self, operation: str) -> None:
+        connection: Any = self.connection
+        connection.settles |= operation.startswith(SETTLING)
+        if operation.startswith(("INSERT", "UPDATE", "DELETE")):
+            connection.disk.complain(connection.process.service)
 
 
 class Calls:

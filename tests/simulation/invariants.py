@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from tests.simulation.ledgers import dump, read
 from tests.simulation.nemesis import Nemesis
 from tests.simulation.world import World
-from tidemill.bus.dead_letters import replay_dead_letters
+from tidemill.bus.dead_letters.actions import replay_dead_letters
 from tidemill.bus.envelope import (
     CONSUMER,
     CONTENT_TYPE,

@@ -5,6 +5,7 @@ FastStream and everything above it is real: it makes these clients, and it ackno
 
 import asyncio
 import itertools
+import sys
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -223,15 +224,23 @@ class Consumer:
         running_loop().trace("take", place.topic, place.partition, offset)
         return self._broker.logs[place.topic][place.partition][offset]
 
-    async def getmany(self, *places: TopicPartition, **_: Any) -> dict[TopicPartition, list[Any]]:
-        await asked(self._broker)
+    async def getmany(
+        self, *places: TopicPartition, timeout_ms: int = 0, max_records: int | None = None, **_: Any
+    ) -> dict[TopicPartition, list[Any]]:
+        """Without a time to wait it hands out what the client holds, and asks nobody."""
+        if timeout_ms or self._group_id is None:
+            await asked(self._broker)
+        left = max_records or sys.maxsize
         found: dict[TopicPartition, list[Any]] = {}
         for place in places or list(self._positions or {}):
             offset = (self._positions or {})[place]
-            records = self._broker.logs[place.topic][place.partition][offset:]
+            records = self._broker.logs[place.topic][place.partition][offset:][:left]
             if records and self._positions is not None:
                 self._positions[place] = offset + len(records)
                 found[place] = records
+                left -= len(records)
+        if found and self._group_id is not None:
+            running_loop().trace("take more", {p.partition: len(r) for p, r in found.items()})
         return found
 
     def seek(self, partition: TopicPartition, offset: int) -> None:

@@ -38,6 +38,10 @@ class Faults:
         self.lost_reply = self.refused = self.stalled = self.expired = 0.0
 
 
+class Died(BaseException):
+    """The process of a database thread was killed at this point."""
+
+
 class OutOfSteps(Exception):
     """The run spins without an end in sight."""
 
@@ -156,14 +160,18 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """The work of a thread: done at some later moment, even when nobody waits any more."""
         future: asyncio.Future[Any] = self.create_future()
         process = CURRENT.get()
+        is_database = name_of(executor).startswith("database")
 
         def work() -> None:
-            # Of a killed process the request may be on its way already.
-            if not process.alive and self.latency.random() < 0.5:
+            # A thread dies with its process. A request of it may be on its way already.
+            if not process.alive and (is_database or self.latency.random() < 0.5):
                 return
             try:
                 result = func(*args)
+            except Died:
+                return
             except Exception as error:
+                # What a killed process says while it falls is heard by nobody.
                 if not future.done():
                     future.set_exception(error)
             else:
@@ -173,8 +181,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         # A pool of a store's own waits for that store; the common one computes.
         stalled = executor is not None and self.latency.random() < self.faults.stalled
         delay = self.latency.expovariate(0.05 if stalled else 500.0)
+        if is_database:
+            delay = self.disk.delay(process.service, self.latency)
         self.call_later(delay, work, context=WORLD.context())
         return future
+
+    def point_in_thread(self, name: str) -> None:
+        """The same in a plain function; raises Died."""
+        if self.strike is not None and self.strike(CURRENT.get(), name):
+            raise Died
 
     async def point(self, name: str) -> None:
         """A place in the code where a process may be killed, stopped or disturbed."""
@@ -209,6 +224,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def get_debug(self) -> bool:
         return False
+
+
+def name_of(executor: Any) -> str:
+    """Of a pool's threads; nothing for the common one."""
+    return getattr(executor, "_thread_name_prefix", "")
 
 
 def running_loop() -> SimulatedLoop:

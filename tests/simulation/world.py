@@ -206,7 +206,7 @@ class World:
 
 def busy(runtime: Runtime) -> list[str]:
     """Consumers with a record in hand or set aside."""
-    found = [s.consumer.name for s in runtime.bus._subscriptions if s.line._tasks]
+    found = [s.consumer.name for s in runtime.bus._subscriptions if s.dispatcher._tasks]
     return found if runtime.bus._connected.is_set() else [runtime.service]
 
 

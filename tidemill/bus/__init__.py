@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tidemill.bus.bus import Bus, open_bus
-    from tidemill.bus.delivery import AlreadyApplied, Delivery
-    from tidemill.bus.unit import Unit
+    from tidemill.bus.commits import AlreadyApplied
+    from tidemill.bus.delivery import Delivery
+    from tidemill.bus.unit import UnitOfWork
 
-__all__ = ["AlreadyApplied", "Bus", "Delivery", "Unit", "open_bus"]
+__all__ = ["AlreadyApplied", "Bus", "Delivery", "UnitOfWork", "open_bus"]
 
 _HOMES = {
-    "AlreadyApplied": "delivery",
+    "AlreadyApplied": "commits",
     "Bus": "bus",
     "Delivery": "delivery",
-    "Unit": "unit",
+    "UnitOfWork": "unit",
     "open_bus": "bus",
 }
 

@@ -2,29 +2,37 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from typing import Any
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 from faststream.kafka import KafkaBroker
+from sqlalchemy.orm import Session
 
 from tidemill.backoff import Backoff
-from tidemill.bus import kafka
+from tidemill.bus import inbox, kafka
 from tidemill.bus.admin import create_topics
 from tidemill.bus.attempt import Handler
+from tidemill.bus.commits import GroupCommit
 from tidemill.bus.consumer import Consumer
+from tidemill.bus.dead_letters.stopping import (
+    DEAD_LETTER_LIMIT_EXCEEDED,
+    EVENT_REFUSED,
+    stopped_message,
+    tell_stopped,
+)
+from tidemill.bus.dispatcher import MAX_CONCURRENCY, OrderedDispatcher
 from tidemill.bus.envelope import TOKEN, split_key
-from tidemill.bus.flood import DEAD_LETTER_LIMIT_EXCEEDED, stopped_message, tell_stopped
+from tidemill.bus.failures import DlqCircuitBreaker, NoBreaker, RetryPolicy, Trip
 from tidemill.bus.goodbye import say_goodbye
-from tidemill.bus.line import BESIDE, Line
 from tidemill.bus.migrations import MIGRATIONS
-from tidemill.bus.outbox import Relay
-from tidemill.bus.policy import FloodBrake, NoBrake, RetryPolicy
-from tidemill.bus.progress import Progress, lag_of
-from tidemill.bus.tables import OutboxRow
-from tidemill.bus.unit import Unit
+from tidemill.bus.outbox import Outgoing, Relay
+from tidemill.bus.progress import Progress, Stall
+from tidemill.bus.unit import UnitOfWork
+from tidemill.bus.watch import Subscription, Watch
 from tidemill.clock import Clock
 from tidemill.db import Database
 from tidemill.faults import Fault
@@ -39,17 +47,12 @@ log = structlog.get_logger()
 LEAVE_SECONDS = 1.5
 DRAIN_SECONDS = 1.5
 CONNECT_BACKOFF = Backoff(0.5, 2.0)
-PROBE_EVERY_SECONDS = 5.0
+INBOX_KEPT = timedelta(days=35)
+FORGET_EVERY_SECONDS = 3_600.0
+FORGOTTEN = 2_000
+"""Rows in one transaction."""
 
-
-@dataclass(frozen=True)
-class Subscription:
-    """A consumer, FastStream's subscriber under it, and what was seen of its progress."""
-
-    consumer: Consumer[Any]
-    line: Line
-    subscriber: Any
-    progress: Progress
+T = TypeVar("T")
 
 
 class Bus:
@@ -69,7 +72,8 @@ class Bus:
         self.service = service
         self.bootstrap = bootstrap
         self.database = database
-        self.relay = Relay(database, self._enqueue)
+        self.relay = Relay(database, self._enqueue, self._on_refused)
+        self.commits = GroupCommit(database, self.relay.wake)
         self._identity = identity
         self._clock = clock
         self._telemetry = telemetry
@@ -77,11 +81,13 @@ class Bus:
         self._flood_brake = flood_brake
         self._broker: KafkaBroker = kafka.kafka_broker(bootstrap, f"tidemill-{service}")
         self._subscriptions: list[Subscription] = []
+        self._watch = Watch(self._subscriptions, self.relay, telemetry, clock, self._tell_stall)
         self._tasks: list[asyncio.Task[None]] = []
         self._relaying: asyncio.Task[None] | None = None
         self._connected = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._flooded: set[str] = set()
+        self._left = False
+        self._tripped: set[str] = set()
         self._scopes = {topic.name: topic.write_scope for topic in CATALOGUE}
 
     def subscribe(
@@ -90,38 +96,49 @@ class Bus:
         handler: Handler[M],
         *,
         timeout: float = 60.0,
-        beside: int = BESIDE,
+        batch: int = 1,
+        max_concurrency: int = MAX_CONCURRENCY,
+        look_first: bool = True,
         policy: RetryPolicy | None = None,
     ) -> Consumer[M]:
-        """Register a handler. timeout: seconds that one try may take. beside: how many records of
-        other keys may be in hand beside one in trouble; 0 for work that must not run twice at a
-        time."""
+        """Register a handler. timeout: seconds that one try may take. batch: how many events that
+        have arrived are begun together and share a transaction; for handlers without slow work.
+        max_concurrency: how many may be in hand while one of them is in trouble; 1 for work that
+        must not run twice at a time. look_first: see Consumer."""
         consumer = Consumer(
             topic=topic,
             handler=handler,
             service=self.service,
             database=self.database,
+            commits=self.commits,
             identity=self._identity,
             clock=self._clock,
             telemetry=self._telemetry,
-            wake_relay=self.relay.wake,
             timeout=timeout,
+            look_first=look_first,
             policy=policy or RetryPolicy(),
-            brake=FloodBrake() if self._flood_brake else NoBrake(),
+            breaker=DlqCircuitBreaker() if self._flood_brake else NoBreaker(),
             stopping=self._stopping,
         )
-        line = Line(consumer, beside, lambda: self._on_flood(consumer))
-        subscriber = kafka.subscribe(self._broker, consumer, line, self._session_ms)
+        dispatcher = OrderedDispatcher(
+            consumer,
+            lambda: self._on_trip(consumer),
+            batch=batch,
+            max_concurrency=max_concurrency,
+        )
+        subscriber = kafka.subscribe(self._broker, consumer, dispatcher, self._session_ms)
         progress = Progress(consumer, self._clock)
-        self._subscriptions.append(Subscription(consumer, line, subscriber, progress))
+        self._subscriptions.append(Subscription(consumer, dispatcher, subscriber, progress))
         return consumer
 
-    @asynccontextmanager
-    async def unit(self, tenant_id: str) -> AsyncIterator[Unit]:
-        """A transaction outside a delivery; its events leave after the commit."""
-        async with self.database.transaction() as session:
-            yield Unit(session=session, source=self.service, tenant_id=tenant_id, clock=self._clock)
-        self.relay.wake()
+    async def write(self, tenant_id: str, work: Callable[[UnitOfWork], T]) -> T:
+        """What the work returns, once its transaction, which belongs to no delivery, is committed;
+        its events leave then. The work is a plain function, run in a database thread."""
+
+        def unit(session: Session) -> UnitOfWork:
+            return UnitOfWork(session, self.service, tenant_id, self._clock)
+
+        return await self.commits.apply(work, unit)
 
     def start(self) -> None:
         """Connect in the background, waiting for the broker as long as it takes; then consume and
@@ -137,7 +154,8 @@ class Bus:
         while not await self._connect():
             failures += 1
             await asyncio.sleep(CONNECT_BACKOFF.delay(failures))
-        self._spawn(self._probe())
+        self._spawn(self._watch.run())
+        self._spawn(self._forget_done())
         self._relaying = asyncio.create_task(self.relay.run())
         self._connected.set()
         log.info("bus_connected", consumers=len(self._subscriptions))
@@ -158,7 +176,7 @@ class Bus:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.append(asyncio.create_task(work))
 
-    async def _enqueue(self, row: OutboxRow) -> "asyncio.Future[Any]":
+    async def _enqueue(self, row: Outgoing) -> "asyncio.Future[Any]":
         """Topics that outsiders write to want a token from everyone. It is made at the last
         moment: an event may wait in the outbox for longer than a token should live."""
         headers = json.loads(row.headers)
@@ -168,51 +186,61 @@ class Bus:
             headers[TOKEN] = self._identity.mint(tenant, [scope], audience=EVENT_AUDIENCE)
         return await kafka.enqueue(self._broker, row.topic, row.key, row.value, headers)
 
-    def _on_flood(self, consumer: Consumer[Any]) -> None:
-        flood = consumer.brake.flood
-        if flood is None or consumer.name in self._flooded:
+    def _on_trip(self, consumer: Consumer[Any]) -> None:
+        trip = consumer.breaker.trip
+        if trip is None or consumer.name in self._tripped:
             return
-        self._flooded.add(consumer.name)
+        self._tripped.add(consumer.name)
         log.error("consumer_stopped", consumer=consumer.name, reason=DEAD_LETTER_LIMIT_EXCEEDED)
         self._telemetry.level(catalogue.CONSUMER_STOPPED, 1, consumer=consumer.name)
         found = [s for s in self._subscriptions if s.consumer is consumer]
         self._spawn(found[0].subscriber.stop())
-        message = stopped_message(consumer.name, flood, self._clock.now())
-        self._spawn(tell_stopped(self.unit, message))
+        message = stopped_message(
+            consumer.name, DEAD_LETTER_LIMIT_EXCEEDED, trip, self._clock.now()
+        )
+        self._spawn(tell_stopped(self.write, message))
 
-    async def _probe(self) -> None:
+    def _on_refused(self, row: Outgoing, reason: str) -> None:
+        """Somebody has to look: the events of its key wait until the broker takes it."""
+        name = f"{self.service}/outbox/{row.topic}"
+        trip = Trip(1.0, 0.0, f"refused: {reason}")
+        self._tell_stopped(name, EVENT_REFUSED, trip, self._clock.now())
+
+    def _tell_stall(self, name: str, stall: Stall) -> None:
+        since = self._clock.now() - timedelta(seconds=stall.seconds)
+        trip = Trip(float(stall.lag), 0.0, "events_behind")
+        self._tell_stopped(name, stall.reason, trip, since)
+
+    def _tell_stopped(self, name: str, reason: str, trip: Trip, since: datetime) -> None:
+        self._spawn(tell_stopped(self.write, stopped_message(name, reason, trip, since)))
+
+    async def _forget_done(self) -> None:
+        """Drop inbox rows that are older than any dead letter and any producer's retry. An event
+        that comes again later meets handlers that know it by its own key."""
         while True:
             with suppress(Fault):
-                self._telemetry.level(catalogue.OUTBOX_DEPTH, await self.relay.depth())
-            for subscription in self._subscriptions:
-                await self._probe_one(subscription)
-            await asyncio.sleep(PROBE_EVERY_SECONDS)
-
-    async def _probe_one(self, subscription: Subscription) -> None:
-        client = subscription.subscriber.consumer
-        if client is None:
-            return
-        lag = await lag_of(client)
-        self._telemetry.level(catalogue.BROKER_UP, lag is not None)
-        subscription.progress.observe(lag)
-        if lag is not None:
-            name = subscription.consumer.name
-            self._telemetry.level(catalogue.CONSUMER_LAG, lag, consumer=name)
+                forget = partial(
+                    inbox.forget, before=self._clock.now() - INBOX_KEPT, most=FORGOTTEN
+                )
+                more = True
+                while more:
+                    more = await self.database.write(forget) >= FORGOTTEN
+            await asyncio.sleep(FORGET_EVERY_SECONDS)
 
     async def stalled(self) -> Sequence[str]:
-        """Consumers that have work but make no progress or stopped by themselves; "bus" before
-        the first connection."""
+        """Consumers that have work but make no progress or stopped by themselves, and the outbox
+        when its events do not leave; "bus" before the first connection."""
         if not self._connected.is_set():
             return ["bus"]
-        stalled = {s.consumer.name for s in self._subscriptions if s.progress.stalled()}
-        return sorted(stalled | self._flooded)
+        return sorted(self._watch.stalled() | self._tripped)
 
     async def stop_consuming(self) -> None:
         """Finish the records in hand or hand them back, then leave; both within bounds."""
         self._stopping.set()
-        if not self._connected.is_set():
+        if self._left or not self._connected.is_set():
             return
-        drains = [s.line.drain(kafka.STOP_SECONDS) for s in self._subscriptions]
+        self._left = True
+        drains = [s.dispatcher.drain(kafka.STOP_SECONDS) for s in self._subscriptions]
         await asyncio.gather(*drains)
         stops = [s.subscriber.stop() for s in self._subscriptions]
         with suppress(TimeoutError):

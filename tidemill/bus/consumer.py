@@ -1,17 +1,20 @@
-"""Takes a record to its handler: applied, parked as a dead letter, or held."""
+"""Takes a record to its handler: applied, dead-lettered, or handed back when the service stops."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Generic
 
 import structlog
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from sqlalchemy.orm import Session
 
 from tidemill.bus import inbox
 from tidemill.bus.attempt import Handler, attempt
-from tidemill.bus.delivery import Delivery
+from tidemill.bus.commits import GroupCommit, Settling
+from tidemill.bus.dead_letters.records import dead_letter, healed_values
+from tidemill.bus.delivery import AlreadyApplied, Delivery
 from tidemill.bus.envelope import (
     CONSUMER,
     TOKEN,
@@ -21,8 +24,8 @@ from tidemill.bus.envelope import (
     decode,
     split_key,
 )
-from tidemill.bus.parking import dead_letter, healed_mark
-from tidemill.bus.policy import Failure, FloodBrake, Kind, RetryPolicy
+from tidemill.bus.failures import DlqCircuitBreaker, Failure, Kind, RetryPolicy, Tries, failure_of
+from tidemill.bus.unit import UnitOfWork
 from tidemill.clock import Clock
 from tidemill.db import Database
 from tidemill.faults import Fault, Reason
@@ -35,8 +38,8 @@ from tidemill.topics import M, Topic
 log = structlog.get_logger()
 
 
-class Held(Exception):
-    """The delivery could not be finished; the record must be delivered again."""
+class HandedBack(Exception):
+    """The service stops before the record is finished; it comes again."""
 
 
 @dataclass(frozen=True)
@@ -52,33 +55,45 @@ class Sender:
         return f"{self.tenant_id}/{self.aggregate_id}"
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """Since when (monotonic) a record waits, and for which dependency."""
+
+    since: float
+    dependency: str
+
+
 @dataclass
 class Consumer(Generic[M]):
-    """One service's handler of one topic."""
+    """One service's handler of one topic.
+
+    look_first: the inbox is asked before the handler runs, which pays for one whose work outside
+    the transaction is dear.
+    """
 
     topic: Topic[M]
     handler: Handler[M]
     service: str
     database: Database
+    commits: GroupCommit
     identity: Identity
     clock: Clock
     telemetry: Telemetry
-    wake_relay: Callable[[], None]
     timeout: float = 60.0
+    look_first: bool = True
     policy: RetryPolicy = field(default_factory=RetryPolicy)
-    brake: FloodBrake = field(default_factory=FloodBrake)
+    breaker: DlqCircuitBreaker = field(default_factory=DlqCircuitBreaker)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     idle: asyncio.Event = field(default_factory=asyncio.Event)
-    # Set whenever `held` changes, for whoever waits for that.
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    # Origins of the records that wait for a part that is down.
-    held: set[str] = field(default_factory=set)
+    # Set whenever `waiting` changes, for whoever waits for that.
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    # Records that wait for a dependency, by their origins.
+    waiting: dict[str, Waiting] = field(default_factory=dict)
     finished: int = 0
     # Monotonic time of the last sign of life of the record that gives none for the longest: a try
     # that began, a record that ended.
     pulse: float = 0.0
     _pulses: dict[int, float] = field(default_factory=dict)
-    _retried: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.idle.set()
@@ -88,68 +103,46 @@ class Consumer(Generic[M]):
         return f"{self.service}/{self.topic.name}"
 
     async def take(self, record: Record) -> bool:
-        """Finish the record or raise Held. Returns only when its outcome is in the database.
-
-        True when that took no second try.
-        """
+        """Returns only when the record's outcome is in the database: True when the first try
+        brought it. Raises HandedBack when the service stops before."""
         started = self.clock.monotonic()
         self.idle.clear()
         self._beat(record)
-        outcome = Outcome.HELD
+        outcome, tries = Outcome.HELD, Tries(started)
         try:
-            outcome = await self._finish(record)
+            outcome = await self._finish(record, tries)
             self.finished += 1
-            return record.origin not in self._retried
-        except Fault as storage:
-            log.warning("delivery_held", consumer=self.name, reason=storage.reason.value)
-            raise Held from storage
+            return tries.count == 0
         finally:
             self._lay_down(record)
-            self._retried.discard(record.origin)
             elapsed = self.clock.monotonic() - started
             self.telemetry.observe(catalogue.DELIVERY_SECONDS, elapsed, consumer=self.name)
             self.telemetry.count(catalogue.DELIVERIES, consumer=self.name, outcome=outcome.value)
 
     def _beat(self, record: Record) -> None:
+        """A dict keeps its order, so the first entry is the oldest."""
+        self._pulses.pop(id(record), None)
         self._pulses[id(record)] = self.clock.monotonic()
-        self.pulse = min(self._pulses.values())
+        self.pulse = next(iter(self._pulses.values()))
 
     def _lay_down(self, record: Record) -> None:
         del self._pulses[id(record)]
-        self.pulse = min(self._pulses.values(), default=self.clock.monotonic())
+        self.pulse = next(iter(self._pulses.values()), self.clock.monotonic())
         if not self._pulses:
             self.idle.set()
 
-    @contextmanager
-    def holding(self, record: Record) -> Iterator[None]:
-        """While it lasts, the record waits for a part that is down."""
-        self.held.add(record.origin)
-        self.news.set()
-        try:
-            yield
-        finally:
-            self.held.discard(record.origin)
-            self.news.set()
-
-    async def _finish(self, record: Record) -> Outcome:
+    async def _finish(self, record: Record, tries: Tries) -> Outcome:
         # A replayed dead letter names the consumer that it is for.
         if record.headers.get(CONSUMER, self.name) != self.name:
             return Outcome.SKIPPED
         sender = self._sender(record)
         claim = self._claim(record, sender)
-        async with self.database.session() as session:
-            row = await inbox.find(session, claim)
-        if not inbox.is_done(row, claim):
-            return await self._traced(record, sender, claim)
-        if record.replay and row is not None and row.outcome == inbox.APPLIED:
-            await self._tell_healed(record)
-        return Outcome.DUPLICATE
-
-    async def _tell_healed(self, record: Record) -> None:
-        """Its letter may be older than the rows: then they were rebuilt without its death."""
-        async with self.database.transaction() as session:
-            session.add(healed_mark(record, self.name))
-        self.wake_relay()
+        with self._span(record, claim) as span:
+            try:
+                return await self._settle(record, sender, claim, span, tries)
+            except AlreadyApplied:
+                await self._tell_healed(record, claim)
+                return Outcome.DUPLICATE
 
     def _sender(self, record: Record) -> Sender | Fault:
         try:
@@ -171,10 +164,13 @@ class Consumer(Generic[M]):
     def _claim(self, record: Record, sender: Sender | Fault) -> inbox.Claim:
         """An unverified sender may not choose an id: it could be that of another's event."""
         if isinstance(sender, Fault):
-            return inbox.Claim(self.name, "", record.origin, record.replay)
-        return inbox.Claim(self.name, sender.tenant_id, record.event_id, record.replay)
+            return inbox.Claim(self.name, "", "", record.origin, record.replay)
+        return inbox.Claim(
+            self.name, sender.tenant_id, record.source, record.event_id, record.replay
+        )
 
-    async def _traced(self, record: Record, sender: Sender | Fault, claim: inbox.Claim) -> Outcome:
+    @contextmanager
+    def _span(self, record: Record, claim: inbox.Claim) -> Iterator[Span]:
         with self.telemetry.tracer.start_as_current_span(
             f"process {self.topic.name}",
             context=context_of(record.headers.get(TRACEPARENT, "")),
@@ -190,61 +186,56 @@ class Consumer(Generic[M]):
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
-            fault = sender if isinstance(sender, Fault) else await self._try(record, sender)
-            outcome = await self._settle(record, claim, fault, span)
-        self.wake_relay()
-        return outcome
+            yield span
 
     async def _settle(
-        self, record: Record, claim: inbox.Claim, fault: Fault | None, span: Span
+        self,
+        record: Record,
+        sender: Sender | Fault,
+        claim: inbox.Claim,
+        span: Span,
+        tries: Tries,
     ) -> Outcome:
-        if fault is None:
-            self.brake.applied()
-            return Outcome.APPLIED
-        span.set_status(Status(StatusCode.ERROR, fault.reason.value))
-        await self._park(record, claim, fault, traceparent_of(span))
-        self.brake.parked()
-        return Outcome.DEAD_LETTERED
-
-    async def _try(self, record: Record, sender: Sender) -> Fault | None:
-        """None when applied, else the fault to park it with."""
-        try:
-            message = decode(self.topic, record)
-        except Fault as unreadable:
-            return unreadable
-        delivery = self._delivery(record, sender)
-        started, tries, own = self.clock.monotonic(), 0, 0
-        with ExitStack() as waiting:
+        """Tries until the event is applied or its dead letter is written."""
+        message, given_up = self._message(record, sender)
+        with ExitStack() as held:
             while True:
-                tries += 1
                 self._beat(record)
-                failure = await attempt(self.handler, message, delivery, self.timeout)
+                if given_up is None and message is not None and isinstance(sender, Sender):
+                    failure = await self._try(message, record, sender, claim)
+                else:
+                    failure = await self._dead_letter(record, claim, given_up, span)
                 if failure is None:
-                    return None
-                # Waiting for a part that is down uses up none of the handler's own tries.
-                own += failure.kind is not Kind.DEPENDENCY
-                elapsed = self.clock.monotonic() - started
-                if not self.policy.again(failure, own, elapsed, self.timeout):
-                    return failure.fault
-                if failure.kind is Kind.DEPENDENCY:
-                    waiting.enter_context(self.holding(record))
-                await self._pause(record, failure, tries)
+                    return self._ended(given_up, span)
+                tries.note(failure)
+                now = self.clock.monotonic()
+                if given_up is None and not self.policy.again(failure, tries, now, self.timeout):
+                    given_up = failure.fault
+                    continue
+                if failure.kind is Kind.DEPENDENCY or given_up is not None:
+                    held.enter_context(self._waits(record, failure.fault))
+                await self._pause(failure, tries)
 
-    async def _pause(self, record: Record, failure: Failure, tries: int) -> None:
-        """Wait before the next try; a service that stops hands the record back at once."""
-        reason = failure.fault.reason.value
-        held = failure.kind is Kind.DEPENDENCY
-        self._retried.add(record.origin)
-        log.warning("delivery_retried", consumer=self.name, reason=reason, tries=tries, held=held)
-        self.telemetry.count(catalogue.DELIVERY_RETRIES, consumer=self.name, reason=reason)
-        await self.rest(self.policy.backoff.delay(tries))
-        if self.stopping.is_set():
-            raise Held
+    def _message(self, record: Record, sender: Sender | Fault) -> tuple[M | None, Fault | None]:
+        """The event, or why there is none."""
+        if isinstance(sender, Fault):
+            return None, sender
+        try:
+            return decode(self.topic, record), None
+        except Fault as unreadable:
+            return None, unreadable
 
-    async def rest(self, seconds: float) -> None:
-        """Sleep, or less when the service stops."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self.stopping.wait(), seconds)
+    async def _try(
+        self, message: M, record: Record, sender: Sender, claim: inbox.Claim
+    ) -> Failure | None:
+        if self.look_first:
+            try:
+                done = await self.database.read(lambda session: inbox.find(session, claim))
+            except Fault as storage:
+                return failure_of(storage)
+            if inbox.is_done(done, claim):
+                raise AlreadyApplied
+        return await attempt(self.handler, message, self._delivery(record, sender), self.timeout)
 
     def _delivery(self, record: Record, sender: Sender) -> Delivery:
         return Delivery(
@@ -252,17 +243,86 @@ class Consumer(Generic[M]):
             consumer=self.name,
             tenant_id=sender.tenant_id,
             aggregate_id=sender.aggregate_id,
-            database=self.database,
+            commits=self.commits,
             clock=self.clock,
         )
 
-    async def _park(
-        self, record: Record, claim: inbox.Claim, fault: Fault, traceparent: str
-    ) -> None:
-        """Inbox row "dead" and dead letter in one transaction, so it is never both or neither."""
-        async with self.database.transaction() as session:
-            session.add(dead_letter(record, self.name, fault, traceparent))
-            row = await inbox.find(session, claim)
-            await inbox.mark(session, claim, inbox.DEAD, self.clock.now(), row=row)
-        log.error("event_dead_lettered", consumer=self.name, reason=fault.reason.value)
-        self.telemetry.count(catalogue.DEAD_LETTERS, consumer=self.name, reason=fault.reason.value)
+    async def _dead_letter(
+        self, record: Record, claim: inbox.Claim, fault: Fault | None, span: Span
+    ) -> Failure | None:
+        """Inbox row and dead letter in one transaction, so it is never both or neither."""
+        fault = fault or Fault(Reason.INTERNAL)
+        values = dead_letter(record, self.name, fault, traceparent_of(span))
+        settling = Settling(claim, self.clock.now(), inbox.DEAD, fault.reason.value)
+        try:
+            await self.commits.apply(
+                lambda unit: unit.outbox.append(values), self._plain_unit, settling
+            )
+        except AlreadyApplied:
+            raise
+        except Exception as error:
+            if not isinstance(error, Fault):
+                log.error("dead_letter_failed", consumer=self.name, exc_info=error)
+            return failure_of(error)
+        return None
+
+    def _ended(self, given_up: Fault | None, span: Span) -> Outcome:
+        if given_up is None:
+            self.breaker.applied()
+            return Outcome.APPLIED
+        reason = given_up.reason.value
+        span.set_status(Status(StatusCode.ERROR, reason))
+        self.breaker.dead_lettered()
+        log.error("event_dead_lettered", consumer=self.name, reason=reason)
+        self.telemetry.count(catalogue.DEAD_LETTERS, consumer=self.name, reason=reason)
+        return Outcome.DEAD_LETTERED
+
+    async def _tell_healed(self, record: Record, claim: inbox.Claim) -> None:
+        """Of a replay whose event was applied before: its dead letter may be older than the rows,
+        which were then rebuilt without its death."""
+        if not record.replay:
+            return
+
+        def tell(unit: UnitOfWork) -> None:
+            done = inbox.find(unit.session, claim)
+            if done is not None and done.outcome != inbox.DEAD:
+                unit.outbox.append(healed_values(record, self.name))
+
+        with suppress(Fault):  # the next replay tells it
+            await self.commits.apply(tell, self._plain_unit)
+
+    def _plain_unit(self, session: Session) -> UnitOfWork:
+        return UnitOfWork(session, self.service, "", self.clock)
+
+    @contextmanager
+    def _waits(self, record: Record, fault: Fault) -> Iterator[None]:
+        """The next record would only find the same, so none is begun meanwhile."""
+        known = self.waiting.get(record.origin)
+        since = known.since if known else self.clock.monotonic()
+        dependency = fault.metadata.get("dependency", fault.reason.value.lower())
+        self.waiting[record.origin] = Waiting(since, dependency)
+        self.changed.set()
+        try:
+            yield
+        finally:
+            self.waiting.pop(record.origin, None)
+            self.changed.set()
+
+    async def _pause(self, failure: Failure, tries: Tries) -> None:
+        """Wait before the next try; a service that stops hands the record back at once."""
+        reason = failure.fault.reason.value
+        if failure.kind is not Kind.CONFLICT:
+            log.warning(
+                "delivery_retried", consumer=self.name, reason=reason, tries=tries.count,
+                kind=failure.kind.value,
+            )  # fmt: skip
+            self.telemetry.count(catalogue.DELIVERY_RETRIES, consumer=self.name, reason=reason)
+        await self.rest(self.policy.pause(failure, tries))
+        if self.stopping.is_set():
+            raise HandedBack
+
+    async def rest(self, seconds: float) -> None:
+        """Sleep, or less when the service stops."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.stopping.wait()

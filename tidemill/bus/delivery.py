@@ -1,22 +1,22 @@
 """One delivery of one event to one consumer."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from tidemill.bus import inbox
+from tidemill.bus.commits import AlreadyApplied, GroupCommit, Settling
+from tidemill.bus.dead_letters.records import healed_values
 from tidemill.bus.envelope import TRACEPARENT, Record
-from tidemill.bus.parking import healed_mark
-from tidemill.bus.unit import Unit
+from tidemill.bus.unit import UnitOfWork
 from tidemill.clock import Clock
-from tidemill.db import Database
 
+__all__ = ["AlreadyApplied", "Delivery"]
 
-class AlreadyApplied(Exception):
-    """The event was applied by an earlier delivery; the bus takes it as done."""
+T = TypeVar("T")
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Delivery:
     consumer: str
     tenant_id: str
     aggregate_id: str
-    database: Database = field(repr=False)
+    commits: GroupCommit = field(repr=False)
     clock: Clock = field(repr=False)
     applied: bool = False
 
@@ -58,29 +58,38 @@ class Delivery:
 
     @property
     def claim(self) -> inbox.Claim:
-        return inbox.Claim(self.consumer, self.tenant_id, self.event_id, self.replay)
+        read = self.record
+        return inbox.Claim(self.consumer, self.tenant_id, read.source, read.event_id, read.replay)
 
-    @asynccontextmanager
-    async def apply(self) -> AsyncIterator[Unit]:
-        """One transaction: the inbox row, the handler's rows and the events it publishes.
+    async def apply(self, work: Callable[[UnitOfWork], T]) -> T:
+        """What the work returns, once one transaction has committed the inbox row, the work's own
+        rows and the events that it publishes.
 
-        Do slow work before entering, and enter once. Raises AlreadyApplied when there is nothing
-        to do.
+        The work is a plain function, run in a database thread, maybe beside those of other events:
+        it awaits nothing and touches nothing but its unit. Do slow work before, and apply once.
+        Raises AlreadyApplied when there is nothing to do.
         """
         if self.applied:
             raise RuntimeError("a delivery is applied in one transaction, not in two")
-        async with self.database.transaction() as session:
-            row = await inbox.find(session, self.claim)
-            if inbox.is_done(row, self.claim):
-                raise AlreadyApplied
-            yield self._unit(session)
-            if self.replay:
-                session.add(healed_mark(self.record, self.consumer))
-            await inbox.mark(session, self.claim, inbox.APPLIED, self.clock.now(), row=row)
+        settling = Settling(self.claim, self.clock.now())
+        result = await self.commits.apply(self._with_healing(work), self._unit, settling)
         self.applied = True
+        return result
 
-    def _unit(self, session: AsyncSession) -> Unit:
-        return Unit(
+    def _with_healing(self, work: Callable[[UnitOfWork], T]) -> Callable[[UnitOfWork], T]:
+        """A replay tells its dead letter that the event was applied after all."""
+        if not self.replay:
+            return work
+
+        def healing(unit: UnitOfWork) -> T:
+            result = work(unit)
+            unit.outbox.append(healed_values(self.record, self.consumer))
+            return result
+
+        return healing
+
+    def _unit(self, session: Session) -> UnitOfWork:
+        return UnitOfWork(
             session=session,
             source=self.consumer.partition("/")[0],
             tenant_id=self.tenant_id,

@@ -17,6 +17,7 @@ PROTOBUF = "application/protobuf"
 JSON = "application/json"
 
 EVENT_ID = "ce_id"
+EVENT_SOURCE = "ce_source"
 EVENT_TYPE = "ce_type"
 TOKEN = "tidemill-token"  # noqa: S105 - a header's name
 TRACEPARENT = "traceparent"
@@ -32,6 +33,10 @@ ORIGIN_TIME = "tidemill-origin-time"
 
 # Visible ASCII: an id is a key in every store and stands in logs.
 EVENT_ID_PATTERN = re.compile(r"[\x21-\x7e]{1,200}")
+ANY_SOURCE = "*"
+"""Source of inbox rows from before sources were kept: such a row stands for every source."""
+# A URI reference without the characters that no URI holds.
+EVENT_SOURCE_PATTERN = re.compile(r"[\x21-\x7e]{0,200}")
 MAX_KEY_BYTES = 1024
 
 
@@ -53,6 +58,11 @@ class Record:
         return self.headers.get(EVENT_ID) or self.origin
 
     @property
+    def source(self) -> str:
+        """Within which the id is unique; empty when the producer named none."""
+        return self.headers.get(EVENT_SOURCE, "")
+
+    @property
     def replay(self) -> int:
         """0 at first, n for the n-th replay of a dead letter."""
         value = self.headers.get(REPLAY, "0")
@@ -72,7 +82,7 @@ def event_headers(topic: Topic[M], event_id: str, source: str, moment: datetime)
     return {
         "ce_specversion": "1.0",
         EVENT_ID: event_id,
-        "ce_source": f"tidemill/{source}",
+        EVENT_SOURCE: f"tidemill/{source}",
         EVENT_TYPE: topic.type,
         "ce_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         CONTENT_TYPE: PROTOBUF,
@@ -94,6 +104,8 @@ def check_attributes(topic: Topic[M], record: Record) -> None:
     """Refuse an id that no store could hold, and an event of another type than its topic's."""
     if not EVENT_ID_PATTERN.fullmatch(record.event_id):
         raise Fault(Reason.SCHEMA_INVALID, field=EVENT_ID)
+    if not EVENT_SOURCE_PATTERN.fullmatch(record.source) or record.source == ANY_SOURCE:
+        raise Fault(Reason.SCHEMA_INVALID, field=EVENT_SOURCE)
     if record.headers.get(EVENT_TYPE, topic.type) != topic.type:
         raise Fault(Reason.SCHEMA_INVALID, field=EVENT_TYPE)
 

@@ -1,7 +1,7 @@
 """FastStream over aiokafka with the settings that a guarantee needs."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +14,9 @@ from faststream.exceptions import FastStreamException
 from faststream.kafka import KafkaBroker, KafkaMessage
 
 from tidemill.bus.consumer import Consumer
+from tidemill.bus.dispatcher import Commit, OrderedDispatcher
 from tidemill.bus.envelope import Record, header_text
-from tidemill.bus.line import Line
+from tidemill.bus.outbox import REFUSALS, EventRefused
 from tidemill.faults import Fault, Reason
 from tidemill.topics import MAX_DEAD_LETTER_BYTES, MAX_MESSAGE_BYTES
 
@@ -69,7 +70,7 @@ def group_of(service: str, topic: str) -> str:
 def subscribe(
     broker: KafkaBroker,
     consumer: Consumer[Any],
-    line: Line,
+    dispatcher: OrderedDispatcher,
     session_ms: int = SESSION_MS,
 ) -> Any:
     """A subscriber that commits a record's offset after its outcome is in the database."""
@@ -77,9 +78,9 @@ def subscribe(
         consumer.topic.name,
         group_id=group_of(consumer.service, consumer.topic.name),
         auto_offset_reset="earliest",
-        # The line commits: FastStream would commit its position, past what was set aside.
+        # The dispatcher commits: FastStream would commit its position, past what was set aside.
         ack_policy=AckPolicy.MANUAL,
-        listener=line,
+        listener=dispatcher,
         # An aborted transaction of a producer outside the mesh is not an event.
         isolation_level="read_committed",
         max_poll_interval_ms=MAX_POLL_MS,
@@ -91,21 +92,39 @@ def subscribe(
         decoder=raw_body,
         no_reply=True,
     )
-    subscriber(delivery_function(line))
+    subscriber(delivery_function(dispatcher))
     return subscriber
 
 
-def delivery_function(line: Line) -> Callable[[KafkaMessage], Awaitable[None]]:
+def delivery_function(
+    dispatcher: OrderedDispatcher,
+) -> Callable[[KafkaMessage], Awaitable[None]]:
     async def deliver(message: KafkaMessage) -> None:
-        raw: Any = message.raw_message
-        place = TopicPartition(raw.topic, raw.partition)
-
-        async def commit(offset: int) -> None:
-            await message.consumer.commit({place: offset})  # type: ignore[call-arg]
-
-        await line.put(record_of(raw), commit)
+        client: Any = message.consumer
+        first: Any = message.raw_message
+        records = [record_of(first), *await arrived(client, dispatcher.batch - 1)]
+        await dispatcher.put(records, commit_by(client))
 
     return deliver
+
+
+async def arrived(client: Any, most: int) -> list[Record]:
+    """Up to that many records that the client holds already; nothing is waited for."""
+    if most < 1:
+        return []
+    try:
+        found = await client.getmany(timeout_ms=0, max_records=most)
+    except KafkaError as error:  # of a partition whose next fetch says it again
+        log.warning("fetch_failed", reason=type(error).__name__)
+        return []
+    return [record_of(raw) for records in found.values() for raw in records]
+
+
+def commit_by(client: Any) -> Commit:
+    async def commit(offsets: Mapping[TopicPartition, int]) -> None:
+        await client.commit(dict(offsets))
+
+    return commit
 
 
 def record_of(raw: Any) -> Record:
@@ -133,10 +152,13 @@ async def enqueue(
 ) -> "asyncio.Future[Any]":
     """Hand a record to the producer; the future ends once the broker has it.
 
-    Raises Fault(DEPENDENCY_UNAVAILABLE) when the producer cannot take it.
+    Raises Fault(DEPENDENCY_UNAVAILABLE) when the producer cannot take it, EventRefused when it
+    never will.
     """
     try:
         async with asyncio.timeout(ENQUEUE_SECONDS):
             return await broker.publish(value, topic, key=key, headers=headers, no_confirm=True)
+    except REFUSALS as error:
+        raise EventRefused(type(error).__name__) from error
     except (KafkaError, FastStreamException, TimeoutError, OSError) as error:
         raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker") from error

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from google.protobuf.message import Message
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from tidemill.bus.envelope import TRACEPARENT, event_headers, split_key
-from tidemill.bus.tables import OutboxRow
 from tidemill.clock import Clock
 from tidemill.faults import Fault, Reason
 from tidemill.ids import derived_id, new_id
@@ -18,23 +17,28 @@ from tidemill.topics import MAX_MESSAGE_BYTES, M, Topic
 # Room for the headers within what a topic takes.
 MAX_VALUE_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 
+OutboxValues = dict[str, object]
+"""Columns of an outbox row, without its position."""
+
 
 @dataclass
-class Unit:
-    """An open transaction. Publish puts an event into the outbox of the same transaction.
+class UnitOfWork:
+    """An open transaction, in a database thread. Publish puts an event into its outbox.
 
     cause: id of the event that is being applied, or empty. Events of a delivery get ids derived
     from it and from the consumer, so that applying the same event again publishes the same ids,
-    and two consumers of one event publish different ones.
+    and two consumers of one event publish different ones. rejected: why the event is not accepted,
+    for whoever asks what became of it.
     """
 
-    session: AsyncSession
+    session: Session
     source: str
     tenant_id: str
     clock: Clock
     cause: str = ""
     consumer: str = ""
-    published: int = field(default=0)
+    rejected: str = ""
+    outbox: list[OutboxValues] = field(default_factory=list)
 
     def publish(
         self,
@@ -54,14 +58,13 @@ class Unit:
         split_key(key.encode())
         identifier = event_id or self._next_id(topic.name, key)
         headers = self._headers(topic, identifier)
-        self.session.add(outbox_row(topic.name, key, message, headers))
-        self.published += 1
+        self.outbox.append(outbox_values(topic.name, key, message, headers))
         return identifier
 
     def _next_id(self, topic: str, key: str) -> str:
         if not self.cause:
             return new_id("evt")
-        return published_id(self.consumer, self.cause, topic, key, self.published)
+        return published_id(self.consumer, self.cause, topic, key, len(self.outbox))
 
     def _headers(self, topic: Topic[M], event_id: str) -> dict[str, str]:
         headers = event_headers(topic, event_id, self.source, self.clock.now())
@@ -76,9 +79,17 @@ def published_id(consumer: str, cause: str, topic: str, key: str, position: int 
     return derived_id(consumer, cause, topic, key, str(position))
 
 
-def outbox_row(topic: str, key: str, message: Message, headers: Mapping[str, str]) -> OutboxRow:
+def outbox_values(
+    topic: str, key: str, message: Message, headers: Mapping[str, str]
+) -> OutboxValues:
     # Deterministic bytes: a replay of the log must give the same records.
     value = message.SerializeToString(deterministic=True)
     if len(value) > MAX_VALUE_BYTES:
         raise Fault(Reason.REQUEST_TOO_LARGE, limit=str(MAX_VALUE_BYTES), topic=topic)
-    return OutboxRow(topic=topic, key=key.encode(), value=value, headers=json.dumps(dict(headers)))
+    return raw_values(topic, key.encode(), value, headers)
+
+
+def raw_values(
+    topic: str, key: bytes, value: bytes | None, headers: Mapping[str, str]
+) -> OutboxValues:
+    return {"topic": topic, "key": key, "value": value, "headers": json.dumps(dict(headers))}

@@ -8,15 +8,15 @@ import typer
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
-from tidemill.bus.dead_letters import (
+from tidemill.bus.dead_letters.actions import (
     choose,
     drop_dead_letters,
     list_dead_letters,
     replay_dead_letters,
     show_dead_letter,
 )
-from tidemill.bus.letters import DeadLetter
-from tidemill.bus.marks import State
+from tidemill.bus.dead_letters.log import DeadLetter
+from tidemill.bus.dead_letters.status import State
 from tidemill.cli.context import JSON_OPTION, open_context, run
 from tidemill.cli.output import CommandFailed
 from tidemill.timestamps import clear_impossible_times

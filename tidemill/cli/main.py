@@ -27,7 +27,8 @@ COMMANDS = (
     Entry(
         "status",
         "mesh_commands:status",
-        "Show each process, and whether it answers a real request. Exit code 1 when one does not.",
+        "Show each process, whether it answers a real request, and consumers that wait or stopped. "
+        "Exit code 1 when a process does not answer or a consumer does not go on.",
     ),
     Entry(
         "submit",

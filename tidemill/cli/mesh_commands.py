@@ -7,11 +7,13 @@ from dataclasses import asdict
 
 import typer
 
+from tidemill.cli.consumers import consumer_states
 from tidemill.cli.context import JSON_OPTION, Context, open_context, run
 from tidemill.cli.control import read_status, start_supervisor, stop_supervisor
 from tidemill.cli.output import CommandFailed
 from tidemill.cli.processes import mesh_processes
 from tidemill.cli.readiness import wait_until_ready
+from tidemill.names import SERVICES
 
 START_SECONDS = 240.0
 MIN_FREE_BYTES = 500 * 1024 * 1024
@@ -100,18 +102,27 @@ def down(json_mode: bool = JSON_OPTION) -> None:
 
 
 def status(json_mode: bool = JSON_OPTION) -> None:
-    """Show each process, and whether it answers a real request. Exit code 1 when one does not."""
+    """Show each process, whether it answers a real request, and consumers that wait or stopped.
+    Exit code 1 when a process does not answer or a consumer does not go on."""
     context = open_context(json_mode=json_mode)
 
     async def work() -> None:
         rows = await probe_all(context)
+        names = [str(row["name"]) for row in rows if row["name"] in SERVICES]
+        consumers = await consumer_states(context.settings, names)
         running = bool(rows) and all(row["ready"] for row in rows)
-        context.output.document({"running": running, "processes": rows})
+        running = running and all(each.is_well for each in consumers)
+        context.output.document(
+            {"running": running, "processes": rows, "consumers": [asdict(c) for c in consumers]}
+        )
         cells = [
             (r["name"], r["state"], "yes" if r["ready"] else "no", r["address"], r["restarts"])
             for r in rows
         ]
         context.output.table(("process", "state", "answers", "listens on", "restarts"), cells)
+        for each in consumers:
+            if not each.is_well:
+                context.output.line(each.describe())
         if not rows:
             context.output.line("Nothing is running. Next: tidemill up")
         if not running:

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from tidemill.cli.children import Child, ForkServer, start_program
+from tidemill.cli.log_files import bounded_logs
 from tidemill.cli.processes import (
     BROKER,
     Process,

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
-from sqlalchemy import Column, Integer, MetaData, Table, insert, text, update
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, create_engine, insert, text, update
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import (
@@ -24,10 +25,13 @@ from tidemill.db.migrations import Migrations
 from tidemill.db.postgres import LATEST, SNAPSHOT, open_postgres
 from tidemill.db.sqlite import BUSY_SECONDS, tune_sqlite
 from tidemill.db.storage_faults import DATABASE, storage_faults
+from tidemill.db.threads import DatabaseThreads
 from tidemill.db.turn import Turn
 from tidemill.faults import Fault, Reason, StartRefused
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 HANG_SECONDS = 5.0
 SERVER_SECONDS = 600.0
@@ -43,10 +47,16 @@ PROBE = Table(
 
 
 class Database:
-    """An engine and its sessions. Rows stay readable after commit (expire_on_commit is off)."""
+    """Two ways to the same rows. Rows stay readable after commit (expire_on_commit is off).
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    read() and write() run a plain function in a database thread: one crossing per transaction,
+    for whatever is done per event or per call. session() and transaction() await every statement.
+    """
+
+    def __init__(self, engine: AsyncEngine, direct: Engine) -> None:
         self.engine = engine
+        self.direct = direct
+        self._threads = DatabaseThreads(direct)
         self._sessions = async_sessionmaker(engine, expire_on_commit=False)
         self.is_file = engine.dialect.name == "sqlite"
         snapshot = {} if self.is_file else {"isolation_level": SNAPSHOT}
@@ -65,7 +75,29 @@ class Database:
     async def close(self) -> None:
         for turn in self._turns:
             await turn.release()
+        await self._threads.close()
         await self.engine.dispose()
+
+    async def read(self, work: Callable[[Session], T]) -> T:
+        """What the work returns; it sees one moment of the rows, and what it changed is rolled
+        back."""
+        return await self._threads.read(work)
+
+    async def write(self, work: Callable[[Session], T]) -> T:
+        """What the work returns, once its transaction is committed; when it raises, nothing of it
+        is left. A caller that is cancelled meanwhile does not know whether it was committed."""
+        with self.writes.watched():
+            if self._single is None:
+                return await self._threads.write(work)
+            await acquired(self._single)
+            writing = self._threads.begin_write(work)
+            # Not when the caller goes: until the thread ends, the next writer has to wait.
+            writing.add_done_callback(lambda _: self._release())
+            return await asyncio.shield(writing)
+
+    def _release(self) -> None:
+        if self._single is not None:
+            self._single.release()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
@@ -127,13 +159,11 @@ class Database:
     async def ping(self) -> None:
         """Raises Fault when the database does not answer, or takes no writes: a full or locked
         one still reads, so after a write that failed or hangs a real one must pass."""
-        async with self.session() as session:
-            await session.execute(text("SELECT 1"))
+        await self.read(lambda session: session.execute(text("SELECT 1")).close())
         if self.writes.hang():
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency=DATABASE)
         if self.writes.failed:
-            async with self.transaction() as session:
-                await session.run_sync(write_probe)
+            await self.write(write_probe)
 
 
 def write_probe(session: Session) -> None:
@@ -177,15 +207,21 @@ class Writes:
 
 @asynccontextmanager
 async def held_briefly(lock: asyncio.Lock) -> AsyncIterator[None]:
-    """The lock, or Fault(DEPENDENCY_UNAVAILABLE) when a writer sits on it for too long."""
-    try:
-        await asyncio.wait_for(lock.acquire(), BUSY_SECONDS)
-    except TimeoutError as error:
-        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency=DATABASE) from error
+    await acquired(lock)
     try:
         yield
     finally:
         lock.release()
+
+
+async def acquired(lock: asyncio.Lock) -> None:
+    """Takes the lock, or raises Fault(DEPENDENCY_UNAVAILABLE) when a writer sits on it for too
+    long."""
+    try:
+        async with asyncio.timeout(BUSY_SECONDS):
+            await lock.acquire()
+    except TimeoutError as error:
+        raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency=DATABASE) from error
 
 
 @asynccontextmanager
@@ -197,7 +233,7 @@ async def open_database(
     schema: of PostgreSQL, where all of a service's tables are. durable: False for a SQLite file
     that nobody misses when the machine stops.
     """
-    database = Database(open_engine(parsed(url), schema, durable))
+    database = Database(*open_engines(parsed(url), schema, durable))
     try:
         yield database
     finally:
@@ -213,8 +249,8 @@ def parsed(url: str) -> URL:
         raise StartRefused("DATABASE_ADDRESS_INVALID", hint) from None
 
 
-def open_engine(url: URL, schema: str, durable: bool) -> AsyncEngine:
-    """Raises StartRefused for a database that is neither."""
+def open_engines(url: URL, schema: str, durable: bool) -> tuple[AsyncEngine, Engine]:
+    """One to await and one for threads. Raises StartRefused for a database that is neither."""
     if url.get_backend_name() == "postgresql":
         return open_postgres(url, schema)
     if url.get_backend_name() != "sqlite":
@@ -223,6 +259,8 @@ def open_engine(url: URL, schema: str, durable: bool) -> AsyncEngine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     # An error's text must not hold the values of a statement: they are users' text.
-    engine = create_async_engine(url, hide_parameters=True)
-    tune_sqlite(engine, durable=durable)
-    return engine
+    awaited = create_async_engine(url, hide_parameters=True)
+    direct = create_engine(url.set(drivername="sqlite"), hide_parameters=True)
+    tune_sqlite(awaited.sync_engine, durable=durable)
+    tune_sqlite(direct, durable=durable)
+    return awaited, direct

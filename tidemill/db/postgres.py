@@ -1,5 +1,8 @@
 """PostgreSQL: one database for the mesh, one schema a service."""
 
+from typing import Any
+
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.engine import URL
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -17,28 +20,32 @@ LATEST = "READ COMMITTED"
 """Of a migration: what stands when its wait for the lock is over."""
 
 
-def open_postgres(url: URL, schema: str) -> AsyncEngine:
-    """An engine whose transactions are serializable, so that code which is right with SQLite's one
+def open_postgres(url: URL, schema: str) -> tuple[AsyncEngine, Engine]:
+    """Engines whose transactions are serializable, so that code which is right with SQLite's one
     writer is right here; who loses a race tries again (decision 0013)."""
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
-    return create_async_engine(
-        url,
-        isolation_level="SERIALIZABLE",
-        pool_pre_ping=True,
-        pool_size=POOL,
-        max_overflow=MOST - POOL,
-        pool_timeout=STATEMENT_SECONDS,
+    options = engine_options(schema)
+    return create_async_engine(url, **options), create_engine(url, **options)
+
+
+def engine_options(schema: str) -> dict[str, Any]:
+    return {
+        "isolation_level": "SERIALIZABLE",
+        "pool_pre_ping": True,
+        "pool_size": POOL,
+        "max_overflow": MOST - POOL,
+        "pool_timeout": STATEMENT_SECONDS,
         # An error's text must not hold the values of a statement: they are users' text.
-        hide_parameters=True,
-        connect_args={
+        "hide_parameters": True,
+        "connect_args": {
             "application_name": f"tidemill-{schema}",
             "connect_timeout": CONNECT_SECONDS,
             "tcp_user_timeout": UNANSWERED_MS,
             "options": session_options(schema),
             **KEEPALIVE,
         },
-    )
+    }
 
 
 def session_options(schema: str) -> str:

@@ -2,16 +2,15 @@
 
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import Engine, event
 
 BUSY_SECONDS = 10
 
 
-def tune_sqlite(engine: AsyncEngine, *, durable: bool) -> None:
+def tune_sqlite(engine: Engine, *, durable: bool) -> None:
     """WAL, a commit that survives a power cut, and writers that queue instead of failing."""
 
-    @event.listens_for(engine.sync_engine, "connect")
+    @event.listens_for(engine, "connect")
     def on_connect(connection: Any, record: Any) -> None:
         # The driver must not open transactions by itself: BEGIN IMMEDIATE below takes the
         # write lock at once, so two writers wait for each other instead of deadlocking.
@@ -26,7 +25,7 @@ def tune_sqlite(engine: AsyncEngine, *, durable: bool) -> None:
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    @event.listens_for(engine.sync_engine, "begin")
+    @event.listens_for(engine, "begin")
     def on_begin(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if wants_write(connection) else "BEGIN")
 

@@ -79,6 +79,14 @@ class EmbeddingModel:
     dimensions: int
 
 
+@dataclass(frozen=True)
+class NamedVectors:
+    """Unit vectors (texts, dimensions); None for the model when the server does not say it."""
+
+    vectors: NDArray[np.float32]
+    model: EmbeddingModel | None
+
+
 class ModelServer:
     """Talks KServe v2 gRPC to one Triton. Use as an async context manager.
 
@@ -166,12 +174,16 @@ class ModelServer:
 
         Raises ModelServerUnavailable, ModelStalled or InvalidRequest.
         """
+        return (await self.embed_named(texts, timeout=timeout)).vectors
+
+    async def embed_named(self, texts: Sequence[str], *, timeout: float) -> NamedVectors:
+        """Like embed, with the model that made all of the vectors."""
         if not texts:
             raise InvalidRequest("NO_TEXTS")
         # Texts of like length share a batch, so that little is spent on padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         batches = [order[start : start + EMBED_ROWS] for start in range(0, len(order), EMBED_ROWS)]
-        waiting, parts = deque(enumerate(batches)), dict[int, NDArray[np.float32]]()
+        waiting, parts = deque(enumerate(batches)), dict[int, NamedVectors]()
 
         async def work() -> None:
             try:
@@ -183,9 +195,12 @@ class ModelServer:
                 raise
 
         await _all_or_none(work() for _ in range(min(EMBED_CALLS, len(batches))))
-        vectors = np.empty((len(texts), parts[0].shape[1]), np.float32)
-        vectors[order] = np.concatenate([parts[number] for number in range(len(batches))])
-        return vectors
+        ordered = [parts[number] for number in range(len(batches))]
+        if any(part.model != ordered[0].model for part in ordered):
+            raise ModelServerUnavailable("MODEL_EXCHANGED")
+        vectors = np.empty((len(texts), ordered[0].vectors.shape[1]), np.float32)
+        vectors[order] = np.concatenate([part.vectors for part in ordered])
+        return NamedVectors(vectors, ordered[0].model)
 
     async def embedding_model(self, *, timeout: float = 30.0) -> EmbeddingModel:
         """Name, version and size of the embedder in service."""
@@ -231,7 +246,7 @@ class ModelServer:
             async for _ in deltas:
                 pass
 
-    async def _embed(self, texts: list[str], timeout: float) -> NDArray[np.float32]:
+    async def _embed(self, texts: list[str], timeout: float) -> NamedVectors:
         tensor = triton.InferInput("text_input", [len(texts), 1], "BYTES")
         rows = np.array([[text.encode()] for text in texts], dtype=object)
         tensor.set_data_from_numpy(rows)
@@ -244,7 +259,16 @@ class ModelServer:
             )
         )
         vectors: NDArray[np.float32] = result.as_numpy("embedding")
-        return vectors
+        return NamedVectors(vectors, _model_of(result, vectors.shape[1]))
+
+
+def _model_of(result: Any, dimensions: int) -> EmbeddingModel | None:
+    """The model repository of an older release does not tell it."""
+    named = result.as_numpy("embedding_model")
+    if named is None:
+        return None
+    name, version = (text.decode() for text in named[0])
+    return EmbeddingModel(name, version, dimensions)
 
 
 async def _once(request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:

@@ -1,10 +1,12 @@
 """Plays the log into a new store."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,17 @@ from opentelemetry.metrics import NoOpMeter
 from opentelemetry.trace import NoOpTracer
 from prometheus_client import CollectorRegistry
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from tidemill.bus import Delivery, Unit, open_bus
+from tidemill.bus import Delivery, open_bus
 from tidemill.bus.envelope import ORIGIN_TIME, Record
-from tidemill.bus.policy import RetryPolicy
+from tidemill.bus.failures import RetryPolicy
 from tidemill.bus.replaying import ReplayConsumer
 from tidemill.bus.tables import OutboxRow
+from tidemill.bus.unit import OutboxValues
 from tidemill.clock import SystemClock
 from tidemill.db import open_database
-from tidemill.rebuild.clock import ReplayClock
+from tidemill.rebuild.clock import ReplayClock, at_time
 from tidemill.rebuild.log import Published, Reading
 from tidemill.rebuild.plan import Input, Output, Plan, Stage
 from tidemill.security.keys import mesh_key
@@ -34,7 +38,10 @@ from tidemill.telemetry.telemetry import create_instruments
 from tidemill.topics import CATALOGUE, DEAD_LETTER_RETENTION_MS
 
 Progress = Callable[[int], None]
-PROGRESS_EVERY = 500
+Source = Input[Any] | Output[Any]
+Sources = Mapping[str, Source]
+WINDOW = 500
+WINDOW_BYTES = 16 * 1024 * 1024
 ONE_TRY = RetryPolicy(attempts=1, hold_seconds=0.0)
 """What cannot be applied stops the rebuild; the store in use stays as it is."""
 
@@ -90,19 +97,17 @@ class Builder:
     async def play(self, progress: Progress) -> None:
         """Raises ReplayFailed, LogCut, Fault."""
         await self.published.read()
-        self._tell_parked()
+        self._tell_dead_lettered()
         # A later phase knows what an earlier one read, so its end is looked at first.
         for reading in reversed(self.readings[1:]):
             await reading.mark()
         for phase, reading in zip(self.plan.phases, self.readings, strict=True):
             self._return_to_left(reading)
             sources = {source.topic.name: source for source in phase}
-            async for record in reading.records():
-                await self._take(sources[record.topic], record)
-                self.counts.events += 1
-                if self.counts.events % PROGRESS_EVERY == 0:
-                    progress(self.counts.events)
-        self.stage.clock.event_time = None
+            async for records in windows(reading.records()):
+                await self._take_all(sources, records)
+                self.counts.events += len(records)
+                progress(self.counts.events)
         progress(self.counts.events)
         await self.plan.settle()
 
@@ -114,44 +119,71 @@ class Builder:
                 reading.positions[TopicPartition(name, index)] = offset
             left.clear()
 
-    def _tell_parked(self) -> None:
+    def _tell_dead_lettered(self) -> None:
         for consumer in self.consumers.values():
-            consumer.parked = frozenset(self.published.parked.get(consumer.name, ()))
+            consumer.dead_lettered = dict(self.published.dead_lettered.get(consumer.name, {}))
 
-    async def _take(self, source: Input[Any] | Output[Any], record: Record) -> None:
-        self.stage.clock.event_time = record.time
-        consumer = self.consumers[source.topic.name]
-        if isinstance(source, Input):
-            await consumer.take(record)
-            return
-        message = consumer.message_of(record)
+    async def _take_all(self, sources: Sources, records: Sequence[Record]) -> None:
+        """Together, so that they share transactions; those of one key in the order of the log,
+        whatever their topics."""
+        lanes: dict[bytes, asyncio.Task[None]] = {}
+        tasks = []
+        for record in records:
+            work = self._take(sources[record.topic], record, lanes.get(record.key))
+            lanes[record.key] = asyncio.create_task(work)
+            tasks.append(lanes[record.key])
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _take(
+        self, source: Source, record: Record, before: "asyncio.Task[None] | None"
+    ) -> None:
+        if before is not None:
+            await asyncio.wait({before})
+        with at_time(record.time):
+            if isinstance(source, Input):
+                await self.consumers[source.topic.name].take(record)
+            else:
+                await self._restore(source, record)
+
+    async def _restore(self, source: Output[Any], record: Record) -> None:
+        message = self.consumers[source.topic.name].message_of(record)
         if message is None:
             self.counts.unreadable += 1
             return
         tenant = record.key.partition(b"/")[0].decode()
-        async with self.stage.database.transaction() as session:
-            unit = Unit(session, self.stage.service, tenant, self.stage.clock)
-            await source.restore(message, record, unit)
+        await self.stage.bus.write(tenant, partial(source.restore, message, record))
 
     async def prune(self) -> int:
         """Forget to publish what is on the log already; returns how many events were missing."""
         await self.published.read()
-        async with self.stage.database.transaction() as session:
-            rows = (await session.scalars(select(OutboxRow))).all()
-            missing = 0
-            for row in rows:
-                if self._is_known(row) or not await self.plan.wanted(session, row):
-                    await session.delete(row)
-                else:
-                    missing += 1
-        self.counts.published = missing
+        self.counts.published = await self.stage.database.write(self._missing)
+        return self.counts.published
+
+    def _missing(self, session: Session) -> int:
+        missing = 0
+        for row in session.scalars(select(OutboxRow)).all():
+            headers = json.loads(row.headers)
+            if self._is_known(row.topic, row.key, headers) or not self.plan.wanted(session, row):
+                session.delete(row)
+            else:
+                missing += 1
         return missing
 
-    def _is_known(self, row: OutboxRow) -> bool:
-        headers = json.loads(row.headers)
+    def _is_known(self, topic: str, key: bytes, headers: Mapping[str, str]) -> bool:
         if ORIGIN_TIME in headers and is_expired(headers[ORIGIN_TIME]):
             return True
-        return self.published.has(row.topic, row.key, headers)
+        return self.published.has(topic, key, headers)
+
+    def is_news(self, values: OutboxValues) -> bool:
+        """Of an event that a handler publishes: False when the log has it."""
+        headers = json.loads(str(values["headers"]))
+        key: Any = values["key"]
+        return not self._is_known(str(values["topic"]), key, headers)
 
     def left(self) -> dict[str, dict[int, int]]:
         """Topic to the first offset of each partition that is left to the service."""
@@ -164,35 +196,45 @@ def is_expired(origin_time: str) -> bool:
     return age > timedelta(milliseconds=DEAD_LETTER_RETENTION_MS)
 
 
+async def windows(records: AsyncIterator[Record]) -> AsyncIterator[list[Record]]:
+    """Neighbours of the log, up to WINDOW of them and WINDOW_BYTES of values."""
+    window, size = list[Record](), 0
+    async for record in records:
+        window.append(record)
+        size += len(record.value or b"")
+        if len(window) == WINDOW or size > WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
 def builder_of(stage: Stage, plan: Plan) -> Builder:
     bootstrap = stage.settings.kafka_address
     written = [topic.name for topic in CATALOGUE if topic.owner == stage.service]
     letters = [source.topic.dead_letter_name for source in plan.inputs]
-    return Builder(
+    builder = Builder(
         stage=stage,
         plan=plan,
         published=Published(Reading(bootstrap, written), Reading(bootstrap, letters, whole=False)),
-        consumers=dict(consumers_of(stage, plan)),
+        consumers={s.topic.name: consumer_of(stage, s) for phase in plan.phases for s in phase},
         readings=[Reading(bootstrap, [s.topic.name for s in phase]) for phase in plan.phases],
     )
+    stage.bus.commits.is_news = builder.is_news
+    return builder
 
 
-def consumers_of(stage: Stage, plan: Plan) -> Iterable[tuple[str, ReplayConsumer[Any]]]:
-    for phase in plan.phases:
-        for source in phase:
-            yield source.topic.name, consumer_of(stage, source)
-
-
-def consumer_of(stage: Stage, source: Input[Any] | Output[Any]) -> ReplayConsumer[Any]:
+def consumer_of(stage: Stage, source: Source) -> ReplayConsumer[Any]:
     return ReplayConsumer(
         topic=source.topic,
         handler=source.handler if isinstance(source, Input) else never,
         service=stage.service,
         database=stage.database,
+        commits=stage.bus.commits,
         identity=stage.identity,
         clock=stage.clock,
         telemetry=silent(),
-        wake_relay=stage.bus.relay.wake,
+        look_first=False,
         policy=ONE_TRY,
         leaves=source.leaves if isinstance(source, Input) else None,
     )

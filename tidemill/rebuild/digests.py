@@ -6,18 +6,17 @@ from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Table, select
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Session
 
 
-async def table_hash(
-    session: AsyncSession, row: type[DeclarativeBase], leave_out: Collection[str] = ()
+def table_hash(
+    session: Session, row: type[DeclarativeBase], leave_out: Collection[str] = ()
 ) -> str:
     """SHA-256 over a table's sorted rows, hexadecimal. leave_out: columns that say when or in
     which order the store was written, and nothing of what it holds."""
     table: Table = row.__table__  # type: ignore[assignment]
     columns = [column for column in table.columns if column.name not in leave_out]
-    found = await session.execute(select(*columns))
+    found = session.execute(select(*columns))
     return rows_hash(found.all())
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from aiokafka import TopicPartition
 
-from tidemill.bus.envelope import CONSUMER, DEAD_LETTER_ID, EVENT_ID, ORIGIN, Record
+from tidemill.bus.dead_letters.log import MAX_SILENT_POLLS, POLL_MS, broker_faults, reading
+from tidemill.bus.dead_letters.status import HEALED
+from tidemill.bus.envelope import CONSUMER, DEAD_LETTER_ID, EVENT_ID, ORIGIN, REASON, Record
 from tidemill.bus.kafka import record_of
-from tidemill.bus.letters import MAX_SILENT_POLLS, POLL_MS, broker_faults, reading
-from tidemill.bus.marks import HEALED
 from tidemill.faults import Fault, Reason
 
 
@@ -113,7 +113,8 @@ class Published:
     events: Reading
     letters: Reading
     ids: set[tuple[str, str, str]] = field(default_factory=set)
-    parked: dict[str, set[str]] = field(default_factory=dict)
+    # Of a consumer: the places of the records that it gave up, and why.
+    dead_lettered: dict[str, dict[str, str]] = field(default_factory=dict)
     lettered: set[tuple[str, bytes, str, str]] = field(default_factory=set)
     healed: set[tuple[str, bytes, str, str]] = field(default_factory=set)
 
@@ -131,8 +132,8 @@ class Published:
     def _add_letter(self, record: Record, letter_id: str) -> None:
         self.lettered.add(_event_of(record.topic, record.key, record.headers))
         self.ids.add((record.topic, "", letter_id))
-        parked = self.parked.setdefault(record.headers.get(CONSUMER, ""), set())
-        parked.add(record.headers.get(ORIGIN, ""))
+        places = self.dead_lettered.setdefault(record.headers.get(CONSUMER, ""), {})
+        places[record.headers.get(ORIGIN, "")] = record.headers.get(REASON, "")
 
     def has(self, topic: str, key: bytes, headers: Mapping[str, str]) -> bool:
         if HEALED in headers:

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from tidemill.bus.dead_letters.log import broker_faults
 from tidemill.bus.goodbye import say_goodbye
 from tidemill.bus.kafka import group_of
-from tidemill.bus.letters import broker_faults
 
 
 async def rewind(bootstrap: str, service: str, left: Mapping[str, Mapping[int, int]]) -> int:

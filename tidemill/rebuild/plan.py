@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Generic
 
 from sqlalchemy import MetaData
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
-from tidemill.bus import Bus, Unit
+from tidemill.bus import Bus, UnitOfWork
 from tidemill.bus.attempt import Handler
 from tidemill.bus.envelope import Record
 from tidemill.bus.replaying import Leaves
@@ -20,7 +20,7 @@ from tidemill.security.tokens import Identity
 from tidemill.settings import MeshSettings
 from tidemill.topics import M, Topic
 
-Restore = Callable[[M, Record, Unit], Awaitable[None]]
+Restore = Callable[[M, Record, UnitOfWork], None]
 """Writes what one of the service's own events says into rows; twice has the effect of once."""
 
 Digests = Mapping[str, str]
@@ -52,7 +52,7 @@ async def nothing() -> None:
     """A store that follows from its events alone has nothing to settle."""
 
 
-async def still_true(session: AsyncSession, row: OutboxRow) -> bool:
+def still_true(session: Session, row: OutboxRow) -> bool:
     """An event that is missing on the log is published."""
     return True
 
@@ -72,7 +72,7 @@ class Plan:
     phases: tuple[tuple[Input[Any] | Output[Any], ...], ...]
     digests: Callable[[Database], Awaitable[Digests]]
     settle: Callable[[], Awaitable[None]] = nothing
-    wanted: Callable[[AsyncSession, OutboxRow], Awaitable[bool]] = still_true
+    wanted: Callable[[Session, OutboxRow], bool] = still_true
     beside: tuple[tuple[Path, Path], ...] = ()
     migrations: Migrations | None = None
     tables: MetaData | None = None
@@ -86,7 +86,7 @@ class Plan:
 class Stage:
     """What a plan is made of: the new store, and a clock that shows the time of the event in hand.
 
-    folder: where new files are built. bus: never started; its units write to the new store.
+    folder: where new files are built. bus: never started; what it writes goes to the new store.
     """
 
     service: str

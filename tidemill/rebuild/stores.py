@@ -71,7 +71,7 @@ class FileStore:
         return self._live.exists()
 
     async def exchange(self, new: Database, folder: Path, tables: Sequence[Table]) -> None:
-        await new.engine.dispose()
+        await new.close()
         files.swap(folder / "rows.db", self._live)
 
 

@@ -84,6 +84,13 @@ CONSUMER_STOPPED = Metric(
     "1 when the consumer stopped by itself, because it dead-lettered too many records.",
     ("consumer",),
 )
+CONSUMER_WAITING = Metric(
+    "tidemill.consumer.waiting",
+    Kind.GAUGE,
+    "s",
+    "How long the consumer has waited for a dependency; 0 when it does not wait.",
+    ("consumer", "dependency"),
+)
 OUTBOX_DEPTH = Metric(
     "tidemill.outbox.depth",
     Kind.GAUGE,
@@ -111,6 +118,7 @@ METRICS: tuple[Metric, ...] = (
     DEAD_LETTERS,
     CONSUMER_LAG,
     CONSUMER_STOPPED,
+    CONSUMER_WAITING,
     OUTBOX_DEPTH,
     BROKER_UP,
     RPC_SECONDS,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tidemill.api.common.v1 import EmbeddingModel
 from tidemill.faults import Fault, Reason
 from tidemill.modelserver import client
-from tidemill.modelserver.client import ModelServer
+from tidemill.modelserver.client import ModelServer, NamedVectors
 from tidemill.modelserver.errors import OVERLOADED, InvalidRequest, ModelServerError, ModelStalled
 
 IDENTITY_SECONDS = 5.0
@@ -29,16 +29,24 @@ class Embedding:
     async def embed(self, texts: Sequence[str], *, timeout: float) -> Embedded:
         """timeout: seconds a batch. Raises Fault(DEPENDENCY_UNAVAILABLE | DEADLINE_EXCEEDED)."""
         try:
-            before = await self._server.embedding_model(timeout=IDENTITY_SECONDS)
-            vectors = await self._server.embed(texts, timeout=timeout)
-            after = await self._server.embedding_model(timeout=IDENTITY_SECONDS)
+            named = await self._embed(texts, timeout)
         except ModelServerError as error:
             raise fault_of(error) from error
-        # The model may be exchanged while we embed; then nobody can say which one it was.
-        if before != after or vectors.shape != (len(texts), after.dimensions):
+        vectors, model = named.vectors, named.model
+        if model is None or vectors.shape != (len(texts), model.dimensions):
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="model_server")
         rows = [row.tobytes() for row in vectors.astype("<f4", copy=False)]
-        return Embedded(rows, to_message(after))
+        return Embedded(rows, to_message(model))
+
+    async def _embed(self, texts: Sequence[str], timeout: float) -> NamedVectors:
+        named = await self._server.embed_named(texts, timeout=timeout)
+        if named.model is not None:
+            return named
+        # This server does not say which model it was, and the model may be exchanged meanwhile.
+        before = await self._server.embedding_model(timeout=IDENTITY_SECONDS)
+        named = await self._server.embed_named(texts, timeout=timeout)
+        after = await self._server.embedding_model(timeout=IDENTITY_SECONDS)
+        return NamedVectors(named.vectors, after if before == after else None)
 
 
 def fault_of(error: ModelServerError) -> Fault:

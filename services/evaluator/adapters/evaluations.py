@@ -1,7 +1,7 @@
 """Evaluations and their per-sample results in rows."""
 
 from sqlalchemy import delete, func, or_, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from services.evaluator.adapters.tables import (
     EvaluationRow,
@@ -13,28 +13,25 @@ from services.evaluator.domain.releases import State
 from services.evaluator.domain.results import SampleResult
 from services.evaluator.domain.verdicts import result_message, result_of
 from tidemill.api.events import v1 as events
-from tidemill.bus import Unit
-from tidemill.db import Database
+from tidemill.bus import UnitOfWork
 
 
-async def tenants_waiting(database: Database) -> list[str]:
+def tenants_waiting(session: Session) -> list[str]:
     """Tenants that have a trained adapter which is not a candidate yet."""
-    async with database.session() as session:
-        found = await session.scalars(select(WaitingAdapterRow.tenant_id).distinct())
-        return list(found)
+    found = session.scalars(select(WaitingAdapterRow.tenant_id).distinct())
+    return list(found)
 
 
-async def under_way(database: Database) -> bool:
+def under_way(session: Session) -> bool:
     """Whether an adapter waits, an evaluation is open or a canary runs, of any tenant."""
     waits = select(WaitingAdapterRow.tenant_id).exists()
     is_open = select(EvaluationRow).where(EvaluationRow.done.is_(False)).exists()
     runs = select(ReleaseRow).where(ReleaseRow.state == State.CANARY.value).exists()
-    async with database.session() as session:
-        return bool(await session.scalar(select(or_(waits, is_open, runs))))
+    return bool(session.scalar(select(or_(waits, is_open, runs))))
 
 
-async def first_waiting(session: AsyncSession, tenant_id: str) -> WaitingAdapterRow | None:
-    found: WaitingAdapterRow | None = await session.scalar(
+def first_waiting(session: Session, tenant_id: str) -> WaitingAdapterRow | None:
+    found: WaitingAdapterRow | None = session.scalar(
         select(WaitingAdapterRow)
         .where(WaitingAdapterRow.tenant_id == tenant_id)
         .order_by(WaitingAdapterRow.received_at, WaitingAdapterRow.adapter)
@@ -43,26 +40,25 @@ async def first_waiting(session: AsyncSession, tenant_id: str) -> WaitingAdapter
     return found
 
 
-async def next_due(database: Database, now: float, longest: float) -> EvaluationRow | None:
+def next_due(session: Session, now: float, longest: float) -> EvaluationRow | None:
     """The evaluation that has waited longest among those that may run now.
 
     longest: seconds that one is ever put off; what is due later than that was put off by a clock
     that has stepped back since.
     """
     may_run = (EvaluationRow.due_at <= now) | (EvaluationRow.due_at > now + longest)
-    async with database.session() as session:
-        found: EvaluationRow | None = await session.scalar(
-            select(EvaluationRow)
-            .where(EvaluationRow.done.is_(False), may_run)
-            .order_by(EvaluationRow.due_at, EvaluationRow.evaluation_id)
-            .limit(1)
-        )
-        return found
+    found: EvaluationRow | None = session.scalar(
+        select(EvaluationRow)
+        .where(EvaluationRow.done.is_(False), may_run)
+        .order_by(EvaluationRow.due_at, EvaluationRow.evaluation_id)
+        .limit(1)
+    )
+    return found
 
 
-async def count_looks(session: AsyncSession, suite_hash: str, baseline_id: str, tenant: str) -> int:
+def count_looks(session: Session, suite_hash: str, baseline_id: str, tenant: str) -> int:
     """Verdicts so far of this suite against this baseline."""
-    found = await session.scalar(
+    found = session.scalar(
         select(func.count())
         .select_from(EvaluationRow)
         .where(
@@ -76,40 +72,32 @@ async def count_looks(session: AsyncSession, suite_hash: str, baseline_id: str, 
     return int(found or 0)
 
 
-async def find_evaluation(
-    database: Database, tenant_id: str, evaluation_id: str
+def find_evaluation(
+    session: Session, tenant_id: str, evaluation_id: str
 ) -> events.EvaluationCompleted | None:
     """The verdict; None while there is none."""
-    async with database.session() as session:
-        row = await session.get(EvaluationRow, evaluation_id)
+    row = session.get(EvaluationRow, evaluation_id)
     if row is None or row.tenant_id != tenant_id or not row.content:
         return None
     return events.EvaluationCompleted.FromString(row.content)
 
 
-async def read_results(database: Database, measurement_id: str) -> dict[str, SampleResult]:
+def read_results(session: Session, measurement_id: str) -> dict[str, SampleResult]:
     """Results by sample id."""
-    async with database.session() as session:
-        found = await session.scalars(
-            select(ResultRow).where(ResultRow.measurement_id == measurement_id)
-        )
-        return {
-            row.sample_id: result_of(events.SampleResult.FromString(row.content)) for row in found
-        }
+    found = session.scalars(select(ResultRow).where(ResultRow.measurement_id == measurement_id))
+    return {row.sample_id: result_of(events.SampleResult.FromString(row.content)) for row in found}
 
 
-async def store_result(
-    unit: Unit, measurement_id: str, sample_id: str, result: SampleResult
+def store_result(
+    unit: UnitOfWork, measurement_id: str, sample_id: str, result: SampleResult
 ) -> None:
     """The first result of a sample stays."""
-    if await unit.session.get(ResultRow, (measurement_id, sample_id)) is None:
+    if unit.session.get(ResultRow, (measurement_id, sample_id)) is None:
         content = result_message(result).SerializeToString(deterministic=True)
         unit.session.add(
             ResultRow(measurement_id=measurement_id, sample_id=sample_id, content=content)
         )
 
 
-async def forget_results(unit: Unit, measurement_ids: list[str]) -> None:
-    await unit.session.execute(
-        delete(ResultRow).where(ResultRow.measurement_id.in_(measurement_ids))
-    )
+def forget_results(unit: UnitOfWork, measurement_ids: list[str]) -> None:
+    unit.session.execute(delete(ResultRow).where(ResultRow.measurement_id.in_(measurement_ids)))

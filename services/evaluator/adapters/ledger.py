@@ -4,18 +4,20 @@ from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from services.evaluator.adapters.tables import LedgerRow, ReleaseRow
 from services.evaluator.domain.releases import Change, Entry, Ledger, State
 from tidemill import topics
 from tidemill.api.events import v1 as events
-from tidemill.bus import Unit
-from tidemill.db import Database
+from tidemill.bus import UnitOfWork
+from tidemill.db.rows import get_locked
 from tidemill.faults import Fault, Reason
 
 AGGREGATE = "releases"
 """One key for all releases of a tenant, so that a reader gets their changes in order."""
+CANARIES = "evaluator.canaries"
+"""Of a session: the canary of each tenant that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +30,10 @@ class ChangeFacts:
     refusal_gap: float = 0.0
 
 
-async def read_ledger(session: AsyncSession, tenant_id: str, *, lock: bool = False) -> Ledger:
+def read_ledger(session: Session, tenant_id: str, *, lock: bool = False) -> Ledger:
     """The ledger of a tenant; lock keeps other writers out until the transaction ends."""
-    row = await session.get(LedgerRow, tenant_id, with_for_update=True if lock else None)
-    found = await session.execute(
+    row = (get_locked if lock else Session.get)(session, LedgerRow, tenant_id)
+    found = session.execute(
         select(ReleaseRow.release_id, ReleaseRow.parent_id, ReleaseRow.state).where(
             ReleaseRow.tenant_id == tenant_id
         )
@@ -40,7 +42,7 @@ async def read_ledger(session: AsyncSession, tenant_id: str, *, lock: bool = Fal
     return Ledger(row.epoch if row else 0, entries)
 
 
-async def add_release(unit: Unit, release: events.Release, traceparent: str = "") -> None:
+def add_release(unit: UnitOfWork, release: events.Release, traceparent: str = "") -> None:
     """A row for a release that a change in the same unit brings to life."""
     unit.session.add(
         ReleaseRow(
@@ -56,27 +58,28 @@ async def add_release(unit: Unit, release: events.Release, traceparent: str = ""
             traceparent=traceparent,
         )
     )
-    await unit.session.flush()
+    unit.session.flush()
 
 
-async def write_changes(
-    unit: Unit, ledger: Ledger, changes: tuple[Change, ...], facts: ChangeFacts
+def write_changes(
+    unit: UnitOfWork, ledger: Ledger, changes: tuple[Change, ...], facts: ChangeFacts
 ) -> None:
     """Rows and events of the changes, if the ledger is still at the epoch that they follow."""
-    await _advance(unit.session, unit.tenant_id, ledger.epoch, changes[-1].epoch)
+    _advance(unit.session, unit.tenant_id, ledger.epoch, changes[-1].epoch)
     for change in changes:
-        row = await unit.session.get_one(ReleaseRow, (unit.tenant_id, change.release_id))
+        row = unit.session.get_one(ReleaseRow, (unit.tenant_id, change.release_id))
         _take(row, change, facts)
         unit.publish(topics.RELEASES_CHANGED, AGGREGATE, change_event(row, facts))
-    await unit.session.flush()
+    unit.session.flush()
+    _look_again(unit.session)
 
 
-async def _advance(session: AsyncSession, tenant_id: str, epoch: int, new_epoch: int) -> None:
+def _advance(session: Session, tenant_id: str, epoch: int, new_epoch: int) -> None:
     if epoch == 0:
         session.add(LedgerRow(tenant_id=tenant_id, epoch=new_epoch))
-        await session.flush()
+        session.flush()
         return
-    moved = await session.execute(
+    moved = session.execute(
         update(LedgerRow)
         .where(LedgerRow.tenant_id == tenant_id, LedgerRow.epoch == epoch)
         .values(epoch=new_epoch)
@@ -86,13 +89,14 @@ async def _advance(session: AsyncSession, tenant_id: str, epoch: int, new_epoch:
         raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="ledger")
 
 
-async def keep_epoch(unit: Unit, epoch: int) -> None:
+def keep_epoch(unit: UnitOfWork, epoch: int) -> None:
     """The epoch of a change that was made before; the highest stays."""
-    row = await unit.session.get(LedgerRow, unit.tenant_id)
+    row = unit.session.get(LedgerRow, unit.tenant_id)
     if row is None:
         row = LedgerRow(tenant_id=unit.tenant_id, epoch=0)
         unit.session.add(row)
     row.epoch = max(row.epoch, epoch)
+    _look_again(unit.session)
 
 
 def _take(row: ReleaseRow, change: Change, facts: ChangeFacts) -> None:
@@ -123,39 +127,43 @@ def timestamp(seconds: float) -> Timestamp:
     return stamp
 
 
-async def get_release(session: AsyncSession, tenant_id: str, release_id: str) -> ReleaseRow:
+def get_release(session: Session, tenant_id: str, release_id: str) -> ReleaseRow:
     """A release that is known to exist."""
-    return await session.get_one(ReleaseRow, (tenant_id, release_id))
+    return session.get_one(ReleaseRow, (tenant_id, release_id))
 
 
-async def list_releases(
-    database: Database, tenant_id: str, before_epoch: int, size: int
+def list_releases(
+    session: Session, tenant_id: str, before_epoch: int, size: int
 ) -> list[ReleaseRow]:
     """Newest first; before_epoch: first epoch of the last release of the page before."""
-    async with database.session() as session:
-        found = await session.scalars(
-            select(ReleaseRow)
-            .where(ReleaseRow.tenant_id == tenant_id, ReleaseRow.first_epoch < before_epoch)
-            .order_by(ReleaseRow.first_epoch.desc())
-            .limit(size)
-        )
-        return list(found)
-
-
-async def canaries(database: Database) -> list[ReleaseRow]:
-    """The canary of every tenant that has one."""
-    async with database.session() as session:
-        found = await session.scalars(
-            select(ReleaseRow).where(ReleaseRow.state == State.CANARY.value)
-        )
-        return list(found)
-
-
-async def canary_of(session: AsyncSession, tenant_id: str) -> ReleaseRow | None:
-    """The tenant's canary; its changed_at is when it began."""
-    found: ReleaseRow | None = await session.scalar(
-        select(ReleaseRow).where(
-            ReleaseRow.tenant_id == tenant_id, ReleaseRow.state == State.CANARY.value
-        )
+    found = session.scalars(
+        select(ReleaseRow)
+        .where(ReleaseRow.tenant_id == tenant_id, ReleaseRow.first_epoch < before_epoch)
+        .order_by(ReleaseRow.first_epoch.desc())
+        .limit(size)
     )
-    return found
+    return list(found)
+
+
+def canaries(session: Session) -> list[ReleaseRow]:
+    """The canary of every tenant that has one."""
+    found = session.scalars(select(ReleaseRow).where(ReleaseRow.state == State.CANARY.value))
+    return list(found)
+
+
+def canary_of(session: Session, tenant_id: str) -> ReleaseRow | None:
+    """The tenant's canary; its changed_at is when it began. It is looked for once a transaction,
+    since every live answer asks."""
+    known: dict[str, ReleaseRow | None] = session.info.setdefault(CANARIES, {})
+    if tenant_id not in known:
+        known[tenant_id] = session.scalar(
+            select(ReleaseRow).where(
+                ReleaseRow.tenant_id == tenant_id, ReleaseRow.state == State.CANARY.value
+            )
+        )
+    return known[tenant_id]
+
+
+def _look_again(session: Session) -> None:
+    """A release has changed."""
+    session.info.pop(CANARIES, None)

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from services.evaluator.adapters.tables import SuiteRow
 from services.evaluator.domain.suites import Sample, suite_hash
 from tidemill.api.events.v1 import HeldOutSample, SuiteStored
-from tidemill.bus import Unit
+from tidemill.bus import UnitOfWork
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Suite:
     samples: tuple[Sample, ...]
 
 
-async def store_suite(unit: Unit, suite_id: str, samples: Sequence[Sample], at: float) -> str:
+def store_suite(unit: UnitOfWork, suite_id: str, samples: Sequence[Sample], at: float) -> str:
     """Makes the suite the tenant's newest; the same content again is the same row."""
     digest = suite_hash(samples)
-    row = await unit.session.get(SuiteRow, (unit.tenant_id, digest))
+    row = unit.session.get(SuiteRow, (unit.tenant_id, digest))
     if row is None:
         text = json.dumps([asdict(sample) for sample in samples])
         row = SuiteRow(tenant_id=unit.tenant_id, suite_hash=digest, samples=text)
@@ -50,8 +50,8 @@ def stored_event(
     return SuiteStored(tenant_id=tenant_id, suite_id=suite_id, suite_hash=digest, samples=told)
 
 
-async def newest_suite(session: AsyncSession, tenant_id: str) -> Suite | None:
-    found = await session.scalar(
+def newest_suite(session: Session, tenant_id: str) -> Suite | None:
+    found = session.scalar(
         select(SuiteRow)
         .where(SuiteRow.tenant_id == tenant_id)
         .order_by(SuiteRow.stored_at.desc())
@@ -60,9 +60,9 @@ async def newest_suite(session: AsyncSession, tenant_id: str) -> Suite | None:
     return _suite_of(found) if found else None
 
 
-async def suite_named(session: AsyncSession, tenant_id: str, suite_id: str) -> Suite | None:
+def suite_named(session: Session, tenant_id: str, suite_id: str) -> Suite | None:
     """The newest suite of that name."""
-    found = await session.scalar(
+    found = session.scalar(
         select(SuiteRow)
         .where(SuiteRow.tenant_id == tenant_id, SuiteRow.suite_id == suite_id)
         .order_by(SuiteRow.stored_at.desc())

@@ -1,41 +1,53 @@
 """Live answers and thumbs while a canary runs, in rows."""
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from services.evaluator.adapters.tables import CanaryAnswerRow, ReleaseRow, ThumbRow
 from services.evaluator.domain.canary import Arm
-from tidemill.bus import Unit
+from tidemill.bus import UnitOfWork
+from tidemill.db import rows
+
+KEPT = "evaluator.kept_answers"
+"""Of a session: how many answers of a release there are."""
 
 
-async def add_answer(unit: Unit, row: CanaryAnswerRow, limit: int) -> None:
+def add_answer(unit: UnitOfWork, row: CanaryAnswerRow, limit: int) -> None:
     """Keeps the answer, unless it is known or its release has as many as the limit."""
-    known = await unit.session.get(CanaryAnswerRow, (row.tenant_id, row.answer_id))
-    kept = await unit.session.scalar(
-        select(func.count())
-        .select_from(CanaryAnswerRow)
-        .where(
-            CanaryAnswerRow.tenant_id == row.tenant_id,
-            CanaryAnswerRow.release_id == row.release_id,
+    session, key = unit.session, (row.tenant_id, row.answer_id)
+    kept = _kept(session, row.tenant_id, row.release_id)
+    if kept < limit and rows.find(session, CanaryAnswerRow, key) is None:
+        rows.add(session, row, key)
+        session.info[KEPT][row.tenant_id, row.release_id] = kept + 1
+
+
+def _kept(session: Session, tenant_id: str, release_id: str) -> int:
+    """How many answers of a release there are, counted once a transaction."""
+    known: dict[tuple[str, str], int] = session.info.setdefault(KEPT, {})
+    if (tenant_id, release_id) not in known:
+        query = (
+            select(func.count())
+            .select_from(CanaryAnswerRow)
+            .where(CanaryAnswerRow.tenant_id == tenant_id, CanaryAnswerRow.release_id == release_id)
         )
-    )
-    if known is None and int(kept or 0) < limit:
-        unit.session.add(row)
+        known[tenant_id, release_id] = session.scalars(query).one()
+    return known[tenant_id, release_id]
 
 
-async def set_thumb(unit: Unit, answer_id: str, up: bool, recorded_at: float) -> None:
+def set_thumb(unit: UnitOfWork, answer_id: str, up: bool, recorded_at: float) -> None:
     """The latest thumb counts, in whatever order they come."""
-    row = await unit.session.get(ThumbRow, (unit.tenant_id, answer_id))
+    key = (unit.tenant_id, answer_id)
+    row = rows.find(unit.session, ThumbRow, key)
     if row is None:
         row = ThumbRow(tenant_id=unit.tenant_id, answer_id=answer_id, recorded_at=-1.0)
-        unit.session.add(row)
+        rows.add(unit.session, row, key)
     if recorded_at >= row.recorded_at:
         row.up, row.recorded_at = up, recorded_at
 
 
-async def read_arm(session: AsyncSession, tenant_id: str, release_id: str) -> Arm:
+def read_arm(session: Session, tenant_id: str, release_id: str) -> Arm:
     """The live answers of a release with the thumbs on them."""
-    found = await session.execute(
+    found = session.execute(
         select(
             CanaryAnswerRow.failed,
             CanaryAnswerRow.refused,
@@ -62,13 +74,14 @@ async def read_arm(session: AsyncSession, tenant_id: str, release_id: str) -> Ar
     )
 
 
-async def forget_traffic(unit: Unit) -> None:
+def forget_traffic(unit: UnitOfWork) -> None:
     """The canary is decided; its evidence is in the reasons, the answers are in the log."""
     for table in (CanaryAnswerRow, ThumbRow):
-        await unit.session.execute(delete(table).where(table.tenant_id == unit.tenant_id))
+        unit.session.execute(delete(table).where(table.tenant_id == unit.tenant_id))
+    unit.session.info.pop(KEPT, None)
 
 
-async def forget_earlier(session: AsyncSession, tenant_id: str, canary: ReleaseRow | None) -> None:
+def forget_earlier(session: Session, tenant_id: str, canary: ReleaseRow | None) -> None:
     """All of it without a canary, else what came before the canary or from another release."""
     answers = delete(CanaryAnswerRow).where(CanaryAnswerRow.tenant_id == tenant_id)
     thumbs = delete(ThumbRow).where(ThumbRow.tenant_id == tenant_id)
@@ -76,5 +89,5 @@ async def forget_earlier(session: AsyncSession, tenant_id: str, canary: ReleaseR
         arms = (canary.release_id, canary.parent_id)
         answers = answers.where(CanaryAnswerRow.release_id.not_in(arms))
         thumbs = thumbs.where(ThumbRow.recorded_at < canary.changed_at)
-    await session.execute(answers)
-    await session.execute(thumbs)
+    session.execute(answers)
+    session.execute(thumbs)

@@ -109,10 +109,12 @@ async def count_missing(parts: Parts, due: EvaluationRow, suite: Suite, pair: Me
 
 
 async def _known(parts: Parts, pair: Measurements) -> dict[str, dict[str, SampleResult]]:
-    return {
-        measurement: await evaluations.read_results(parts.database, measurement)
-        for measurement in (pair.baseline, pair.candidate)
-    }
+    return await parts.database.read(
+        lambda session: {
+            measurement: evaluations.read_results(session, measurement)
+            for measurement in (pair.baseline, pair.candidate)
+        }
+    )
 
 
 def _missing(
@@ -141,8 +143,12 @@ async def _work(this: Round) -> None:
 
 @outlasting_rivals
 async def store_result(parts: Parts, tenant_id: str, ask: Ask, result: SampleResult) -> None:
-    async with parts.bus.unit(tenant_id) as unit:
-        await evaluations.store_result(unit, ask.measurement_id, ask.sample.sample_id, result)
+    await parts.bus.write(
+        tenant_id,
+        lambda unit: evaluations.store_result(
+            unit, ask.measurement_id, ask.sample.sample_id, result
+        ),
+    )
 
 
 async def ask_sample(parts: Parts, tenant_id: str, ask: Ask, *, give_up: bool) -> SampleResult:

@@ -1,5 +1,7 @@
 """Collects what live users see of a canary, and promotes it or takes it back."""
 
+from functools import partial
+
 import structlog
 from opentelemetry.trace import SpanKind
 
@@ -9,7 +11,7 @@ from services.evaluator.domain import releases
 from services.evaluator.domain.canary import Action, Judgement, judge_canary
 from services.evaluator.handlers.parts import Parts
 from tidemill.api.events import v1 as events
-from tidemill.bus import Delivery
+from tidemill.bus import Delivery, UnitOfWork
 from tidemill.faults import CALLERS_OWN
 from tidemill.ids import fits
 from tidemill.telemetry.tracing import context_of
@@ -25,13 +27,18 @@ async def note_answer(message: events.AnswerGenerated, delivery: Delivery, *, pa
     if message.purpose != events.PURPOSE_PRODUCTION:
         return
     answered = utc_time(message, "answered_time").timestamp()
-    async with delivery.apply() as unit:
-        canary = await ledger.canary_of(unit.session, delivery.tenant_id)
-        if canary is None or answered < canary.changed_at:
-            return
-        if message.release_id in (canary.release_id, canary.parent_id):
-            row = _answer_row(message, delivery.tenant_id)
-            await traffic.add_answer(unit, row, parts.canary.max_answers)
+    most = parts.canary.max_answers
+    await delivery.apply(partial(_note_answer, message=message, answered=answered, most=most))
+
+
+def _note_answer(
+    unit: UnitOfWork, message: events.AnswerGenerated, answered: float, most: int
+) -> None:
+    canary = ledger.canary_of(unit.session, unit.tenant_id)
+    if canary is None or answered < canary.changed_at:
+        return
+    if message.release_id in (canary.release_id, canary.parent_id):
+        traffic.add_answer(unit, _answer_row(message, unit.tenant_id), most)
 
 
 def _answer_row(message: events.AnswerGenerated, tenant_id: str) -> CanaryAnswerRow:
@@ -51,44 +58,57 @@ async def note_thumb(message: events.FeedbackRecorded, delivery: Delivery) -> No
     """Keeps a thumb while a canary runs, whether its answer has come or not."""
     if not message.HasField("thumb") or not fits(message.answer_id):
         return
-    async with delivery.apply() as unit:
-        if await ledger.canary_of(unit.session, delivery.tenant_id) is not None:
-            recorded = delivery.time.timestamp()
-            await traffic.set_thumb(unit, message.answer_id, message.thumb.up, recorded)
+    recorded = delivery.time.timestamp()
+
+    def note(unit: UnitOfWork) -> None:
+        if ledger.canary_of(unit.session, unit.tenant_id) is not None:
+            traffic.set_thumb(unit, message.answer_id, message.thumb.up, recorded)
+
+    await delivery.apply(note)
 
 
 async def watch_canaries(parts: Parts) -> None:
     """Looks at every canary that runs."""
-    for canary in await ledger.canaries(parts.database):
+    for canary in await parts.database.read(ledger.canaries):
         judgement = await _judgement(parts, canary)
         if judgement.action is not Action.WAIT:
             await _decide(parts, canary, judgement)
 
 
 async def _judgement(parts: Parts, canary: ReleaseRow) -> Judgement:
-    async with parts.database.session() as session:
-        new = await traffic.read_arm(session, canary.tenant_id, canary.release_id)
-        control = await traffic.read_arm(session, canary.tenant_id, canary.parent_id)
+    new, control = await parts.database.read(
+        lambda session: (
+            traffic.read_arm(session, canary.tenant_id, canary.release_id),
+            traffic.read_arm(session, canary.tenant_id, canary.parent_id),
+        )
+    )
     elapsed = parts.elapsed(f"canary {canary.release_id}", canary.changed_at)
     return judge_canary(new, control, elapsed, canary.refusal_gap, parts.canary)
 
 
 async def _decide(parts: Parts, canary: ReleaseRow, judgement: Judgement) -> None:
     """The ledger's state decides: a canary that was ended meanwhile stays as it is."""
-    move = releases.promote if judgement.action is Action.PROMOTE else releases.roll_back
+    work = partial(_end_canary, release_id=canary.release_id, judgement=judgement, now=parts.now())
     with parts.tracer.start_as_current_span(
         "decide canary", context=context_of(canary.traceparent), kind=SpanKind.INTERNAL
     ):
-        async with parts.bus.unit(canary.tenant_id) as unit:
-            held = await ledger.read_ledger(unit.session, canary.tenant_id, lock=True)
-            if held.entries[canary.release_id].state is not releases.State.CANARY:
-                return
-            changes = move(held, canary.release_id, judgement.reasons)
-            await ledger.write_changes(unit, held, changes, ledger.ChangeFacts(parts.now()))
-            await traffic.forget_traffic(unit)
-    log.info(
-        "canary_decided",
-        release=canary.release_id,
-        action=judgement.action.value,
-        reasons=list(judgement.reasons),
-    )
+        decided = await parts.bus.write(canary.tenant_id, work)
+    if decided:
+        log.info(
+            "canary_decided",
+            release=canary.release_id,
+            action=judgement.action.value,
+            reasons=list(judgement.reasons),
+        )
+
+
+def _end_canary(unit: UnitOfWork, release_id: str, judgement: Judgement, now: float) -> bool:
+    """False when it was ended meanwhile."""
+    held = ledger.read_ledger(unit.session, unit.tenant_id, lock=True)
+    if held.entries[release_id].state is not releases.State.CANARY:
+        return False
+    move = releases.promote if judgement.action is Action.PROMOTE else releases.roll_back
+    changes = move(held, release_id, judgement.reasons)
+    ledger.write_changes(unit, held, changes, ledger.ChangeFacts(now))
+    traffic.forget_traffic(unit)
+    return True

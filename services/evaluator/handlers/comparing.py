@@ -25,8 +25,9 @@ async def compare_answers(
     Answers are by sample id. Faults: NOT_FOUND without such a suite; INVALID_ARGUMENT when an
     answer names no sample of it, or there is none.
     """
-    async with parts.database.session() as session:
-        suite = await suites.suite_named(session, tenant_id, suite_id)
+    suite = await parts.database.read(
+        lambda session: suites.suite_named(session, tenant_id, suite_id)
+    )
     if suite is None:
         raise Fault(Reason.NOT_FOUND, resource="suite")
     pairs = pairs_of(suite, baseline, candidate)

@@ -15,7 +15,7 @@ from services.evaluator.domain.verdicts import Comparands, verdict_event
 from services.evaluator.handlers.asking import Measurements
 from services.evaluator.handlers.parts import Parts
 from tidemill import topics
-from tidemill.bus import Unit
+from tidemill.bus import UnitOfWork
 from tidemill.ids import derived_id
 
 log = structlog.get_logger()
@@ -32,31 +32,40 @@ async def decide(
     comparands = await _comparands(parts, due, suite, manifest_hash)
     alpha = alpha_of_look(parts.gate.alpha, comparands.look)
     decision = await asyncio.to_thread(judge, pairs, parts.gate, alpha, comparands.seed)
-    async with parts.bus.unit(due.tenant_id) as unit:
-        held = await ledger.read_ledger(unit.session, due.tenant_id, lock=True)
-        row = await unit.session.get_one(EvaluationRow, due.evaluation_id)
+
+    def record(unit: UnitOfWork) -> bool:
+        held = ledger.read_ledger(unit.session, due.tenant_id, lock=True)
+        row = unit.session.get_one(EvaluationRow, due.evaluation_id)
         if row.done or held.entries[row.candidate_id].state is not releases.State.PROPOSED:
             row.done = True
-            return
+            return False
         _record(unit, parts, row, comparands, pairs, decision)
-        await _move(unit, parts, held, row, decision)
-    log.info("release_judged", release=due.candidate_id, reasons=list(decision.reasons))
+        _move(unit, parts, held, row, decision)
+        return True
+
+    if await parts.bus.write(due.tenant_id, record):
+        log.info("release_judged", release=due.candidate_id, reasons=list(decision.reasons))
 
 
 async def _pairs(parts: Parts, suite: Suite, pair: Measurements) -> list[Pair]:
     """What was not asked is assumed, and the gate never passes an assumption."""
-    baseline = await evaluations.read_results(parts.database, pair.baseline)
-    candidate = await evaluations.read_results(parts.database, pair.candidate)
+    baseline, candidate = await parts.database.read(
+        lambda session: (
+            evaluations.read_results(session, pair.baseline),
+            evaluations.read_results(session, pair.candidate),
+        )
+    )
     return pairs_at_best(suite.samples, baseline, candidate)
 
 
 async def _comparands(
     parts: Parts, due: EvaluationRow, suite: Suite, manifest_hash: str
 ) -> Comparands:
-    async with parts.database.session() as session:
-        looks = await evaluations.count_looks(
+    looks = await parts.database.read(
+        lambda session: evaluations.count_looks(
             session, suite.suite_hash, due.baseline_id, due.tenant_id
         )
+    )
     return Comparands(
         tenant_id=due.tenant_id,
         evaluation_id=due.evaluation_id,
@@ -70,7 +79,7 @@ async def _comparands(
 
 
 def _record(
-    unit: Unit,
+    unit: UnitOfWork,
     parts: Parts,
     row: EvaluationRow,
     comparands: Comparands,
@@ -89,8 +98,8 @@ def _record(
     )
 
 
-async def _move(
-    unit: Unit, parts: Parts, held: releases.Ledger, row: EvaluationRow, decision: Decision
+def _move(
+    unit: UnitOfWork, parts: Parts, held: releases.Ledger, row: EvaluationRow, decision: Decision
 ) -> None:
     if decision.passed:
         changes = releases.start_canary(held, row.candidate_id)
@@ -99,7 +108,7 @@ async def _move(
     facts = ledger.ChangeFacts(
         parts.now(), row.evaluation_id, parts.canary.share, refusal_gap(decision)
     )
-    await ledger.write_changes(unit, held, changes, facts)
+    ledger.write_changes(unit, held, changes, facts)
 
 
 def refusal_gap(decision: Decision) -> float:
@@ -119,18 +128,23 @@ async def reject_unmeasured(parts: Parts, due: EvaluationRow) -> None:
 
 
 async def _end(parts: Parts, due: EvaluationRow, reason: str) -> None:
-    async with parts.bus.unit(due.tenant_id) as unit:
-        held = await ledger.read_ledger(unit.session, due.tenant_id, lock=True)
-        row = await unit.session.get_one(EvaluationRow, due.evaluation_id)
+    now = parts.now()
+
+    def end(unit: UnitOfWork) -> None:
+        held = ledger.read_ledger(unit.session, due.tenant_id, lock=True)
+        row = unit.session.get_one(EvaluationRow, due.evaluation_id)
         row.done = True
-        if held.entries[row.candidate_id].state is not releases.State.PROPOSED:
-            return
-        changes = releases.reject(held, row.candidate_id, (reason,))
-        await ledger.write_changes(unit, held, changes, ledger.ChangeFacts(parts.now()))
+        if held.entries[row.candidate_id].state is releases.State.PROPOSED:
+            changes = releases.reject(held, row.candidate_id, (reason,))
+            ledger.write_changes(unit, held, changes, ledger.ChangeFacts(now))
+
+    await parts.bus.write(due.tenant_id, end)
 
 
 async def close_without_verdict(parts: Parts, due: EvaluationRow) -> None:
     """The candidate was taken out of the race while its suite ran."""
-    async with parts.bus.unit(due.tenant_id) as unit:
-        row = await unit.session.get_one(EvaluationRow, due.evaluation_id)
-        row.done = True
+
+    def close(unit: UnitOfWork) -> None:
+        unit.session.get_one(EvaluationRow, due.evaluation_id).done = True
+
+    await parts.bus.write(due.tenant_id, close)

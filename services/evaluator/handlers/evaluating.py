@@ -9,6 +9,7 @@ from services.evaluator.adapters.tables import EvaluationRow
 from services.evaluator.domain.releases import State
 from services.evaluator.handlers import asking, deciding
 from services.evaluator.handlers.parts import Parts
+from tidemill.bus import UnitOfWork
 from tidemill.faults import Fault
 from tidemill.ids import derived_id
 from tidemill.telemetry.tracing import context_of
@@ -18,7 +19,8 @@ log = structlog.get_logger()
 
 async def run_next(parts: Parts) -> bool:
     """Works on the evaluation that is due; False when none is."""
-    due = await evaluations.next_due(parts.database, parts.now(), parts.run.rerun_seconds)
+    now, longest = parts.now(), parts.run.rerun_seconds
+    due = await parts.database.read(lambda session: evaluations.next_due(session, now, longest))
     if due is None:
         return False
     with parts.tracer.start_as_current_span(
@@ -32,9 +34,12 @@ async def run_next(parts: Parts) -> bool:
 
 
 async def _run(parts: Parts, due: EvaluationRow) -> None:
-    async with parts.database.session() as session:
-        held = await ledger.read_ledger(session, due.tenant_id)
-        suite = await suites.newest_suite(session, due.tenant_id)
+    held, suite = await parts.database.read(
+        lambda session: (
+            ledger.read_ledger(session, due.tenant_id),
+            suites.newest_suite(session, due.tenant_id),
+        )
+    )
     candidate = held.entries.get(due.candidate_id)
     if candidate is None or candidate.state is not State.PROPOSED:
         await deciding.close_without_verdict(parts, due)
@@ -93,15 +98,23 @@ def measurements_of(due: EvaluationRow, suite: Suite, manifest_hash: str) -> ask
 
 async def _restart(parts: Parts, due: EvaluationRow, pair: asking.Measurements) -> None:
     """The index changed while the suite ran, so the two releases saw different documents."""
-    async with parts.bus.unit(due.tenant_id) as unit:
-        row = await unit.session.get_one(EvaluationRow, due.evaluation_id)
-        row.afresh, row.due_at = True, parts.now()
-        await evaluations.forget_results(unit, [pair.baseline, pair.candidate])
+    now = parts.now()
+
+    def restart(unit: UnitOfWork) -> None:
+        row = unit.session.get_one(EvaluationRow, due.evaluation_id)
+        row.afresh, row.due_at = True, now
+        evaluations.forget_results(unit, [pair.baseline, pair.candidate])
+
+    await parts.bus.write(due.tenant_id, restart)
     log.info("evaluation_restarted", evaluation=due.evaluation_id)
 
 
 async def _postpone(parts: Parts, due: EvaluationRow, runs: int) -> None:
-    async with parts.bus.unit(due.tenant_id) as unit:
-        row = await unit.session.get_one(EvaluationRow, due.evaluation_id)
+    due_at = parts.now() + parts.run.rerun_seconds
+
+    def postpone(unit: UnitOfWork) -> None:
+        row = unit.session.get_one(EvaluationRow, due.evaluation_id)
         row.runs += runs
-        row.due_at = parts.now() + parts.run.rerun_seconds
+        row.due_at = due_at
+
+    await parts.bus.write(due.tenant_id, postpone)

@@ -3,6 +3,7 @@
 from functools import partial
 
 import structlog
+from sqlalchemy.orm import Session
 
 from services.evaluator.adapters import evaluations, ledger
 from services.evaluator.adapters.serving import Index
@@ -10,7 +11,7 @@ from services.evaluator.adapters.tables import EvaluationRow, WaitingAdapterRow
 from services.evaluator.domain import releases
 from services.evaluator.handlers.parts import Parts
 from tidemill.api.events import v1 as events
-from tidemill.bus import Delivery, Unit
+from tidemill.bus import Delivery, UnitOfWork
 from tidemill.faults import Fault, Reason
 from tidemill.ids import derived_id
 from tidemill.telemetry.tracing import context_of
@@ -30,20 +31,25 @@ async def queue_adapter(
         raise Fault(Reason.TENANT_MISMATCH)
     if not 0 < len(message.adapter) <= MAX_ADAPTER_NAME or not message.artifact_uri:
         raise Fault(Reason.SCHEMA_INVALID, field="adapter")
-    key = (delivery.tenant_id, message.adapter)
-    async with delivery.apply() as unit:
-        held = await ledger.read_ledger(unit.session, delivery.tenant_id)
-        waits = await unit.session.get(WaitingAdapterRow, key) is not None
-        if not waits and release_id_of(message.adapter) not in held.entries:
-            unit.session.add(
-                WaitingAdapterRow(
-                    tenant_id=delivery.tenant_id,
-                    adapter=message.adapter,
-                    content=message.SerializeToString(deterministic=True),
-                    received_at=parts.now(),
-                    traceparent=delivery.traceparent,
-                )
-            )
+    trace, now = delivery.traceparent, parts.now()
+    await delivery.apply(partial(_queue, message=message, trace=trace, now=now))
+
+
+def _queue(unit: UnitOfWork, message: events.AdapterTrained, trace: str, now: float) -> None:
+    held = ledger.read_ledger(unit.session, unit.tenant_id)
+    key = (unit.tenant_id, message.adapter)
+    waits = unit.session.get(WaitingAdapterRow, key) is not None
+    if waits or release_id_of(message.adapter) in held.entries:
+        return
+    unit.session.add(
+        WaitingAdapterRow(
+            tenant_id=unit.tenant_id,
+            adapter=message.adapter,
+            content=message.SerializeToString(deterministic=True),
+            received_at=now,
+            traceparent=trace,
+        )
+    )
 
 
 def release_id_of(adapter: str) -> str:
@@ -53,10 +59,8 @@ def release_id_of(adapter: str) -> str:
 
 async def propose_waiting(parts: Parts) -> None:
     """Gives every tenant without a candidate its next one."""
-    for tenant_id in await evaluations.tenants_waiting(parts.database):
-        async with parts.database.session() as session:
-            held = await ledger.read_ledger(session, tenant_id)
-            waiting = await evaluations.first_waiting(session, tenant_id)
+    for tenant_id in await parts.database.read(evaluations.tenants_waiting):
+        held, waiting = await parts.database.read(partial(_standing, tenant_id=tenant_id))
         if held.candidate is None and waiting is not None:
             try:
                 await _propose_traced(parts, tenant_id, waiting.traceparent)
@@ -65,41 +69,50 @@ async def propose_waiting(parts: Parts) -> None:
                 log.warning("proposal_postponed", reason=fault.reason.value)
 
 
+def _standing(session: Session, tenant_id: str) -> tuple[releases.Ledger, WaitingAdapterRow | None]:
+    return (
+        ledger.read_ledger(session, tenant_id),
+        evaluations.first_waiting(session, tenant_id),
+    )
+
+
 async def _propose_traced(parts: Parts, tenant_id: str, traceparent: str) -> None:
     context = context_of(traceparent)
     with parts.tracer.start_as_current_span("propose release", context=context):
         index = await parts.serving.index(tenant_id)
-        async with parts.bus.unit(tenant_id) as unit:
-            await _propose(unit, parts, index)
+        proposed = await parts.bus.write(tenant_id, partial(_propose, parts=parts, index=index))
+    if proposed is not None:
+        log.info("release_proposed", release=proposed.release_id, epoch=proposed.epoch)
 
 
-async def _propose(unit: Unit, parts: Parts, index: Index) -> None:
-    waiting = await evaluations.first_waiting(unit.session, unit.tenant_id)
-    held = await ledger.read_ledger(unit.session, unit.tenant_id, lock=True)
+def _propose(unit: UnitOfWork, parts: Parts, index: Index) -> releases.Change | None:
+    """None when there is nothing to propose any more."""
+    waiting = evaluations.first_waiting(unit.session, unit.tenant_id)
+    held = ledger.read_ledger(unit.session, unit.tenant_id, lock=True)
     if waiting is None or held.candidate is not None:
-        return
+        return None
     release = partial(_release, parts, unit.tenant_id, index)
     if not held.entries:
-        held = await _adopt_base(unit, held, release(BASE_RELEASE_ID, "", None), parts.now())
+        held = _adopt_base(unit, held, release(BASE_RELEASE_ID, "", None), parts.now())
     adapter = events.AdapterTrained.FromString(waiting.content)
     changes = releases.propose(held, release_id_of(adapter.adapter))
     change = changes[0]
     candidate = release(change.release_id, change.parent_id, adapter)
-    await ledger.add_release(unit, candidate, waiting.traceparent)
+    ledger.add_release(unit, candidate, waiting.traceparent)
     evaluation = _evaluation(change, unit.tenant_id, waiting.traceparent, parts.now())
     unit.session.add(evaluation)
     facts = ledger.ChangeFacts(parts.now(), evaluation.evaluation_id)
-    await ledger.write_changes(unit, held, changes, facts)
-    await unit.session.delete(waiting)
-    log.info("release_proposed", release=change.release_id, epoch=change.epoch)
+    ledger.write_changes(unit, held, changes, facts)
+    unit.session.delete(waiting)
+    return change
 
 
-async def _adopt_base(
-    unit: Unit, held: releases.Ledger, base: events.Release, now: float
+def _adopt_base(
+    unit: UnitOfWork, held: releases.Ledger, base: events.Release, now: float
 ) -> releases.Ledger:
     changes = releases.adopt_first(held, BASE_RELEASE_ID)
-    await ledger.add_release(unit, base)
-    await ledger.write_changes(unit, held, changes, ledger.ChangeFacts(now))
+    ledger.add_release(unit, base)
+    ledger.write_changes(unit, held, changes, ledger.ChangeFacts(now))
     return held.after(changes)
 
 

@@ -2,6 +2,7 @@
 
 from google.protobuf.message import Message
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from services.evaluator.adapters import ledger, suites, traffic
 from services.evaluator.adapters.tables import (
@@ -14,7 +15,7 @@ from services.evaluator.adapters.tables import (
 from services.evaluator.domain.releases import State
 from services.evaluator.domain.suites import Sample
 from tidemill.api.events import v1 as events
-from tidemill.bus import Unit
+from tidemill.bus import UnitOfWork
 from tidemill.bus.envelope import TRACEPARENT, Record
 from tidemill.db import Database
 from tidemill.rebuild.digests import table_hash
@@ -24,35 +25,35 @@ IN_HAND = ("afresh", "runs", "created_at", "due_at", "traceparent")
 """How far an evaluation has come; it starts again at its first sample."""
 
 
-async def restore_suite(message: events.SuiteStored, record: Record, unit: Unit) -> None:
+def restore_suite(message: events.SuiteStored, record: Record, unit: UnitOfWork) -> None:
     samples = [
         Sample(each.sample_id, each.question, each.answer, tuple(each.document_ids))
         for each in message.samples
     ]
-    await suites.store_suite(unit, message.suite_id, samples, seconds(message, "stored_time"))
+    suites.store_suite(unit, message.suite_id, samples, seconds(message, "stored_time"))
 
 
-async def restore_release(message: events.ReleaseChanged, record: Record, unit: Unit) -> None:
+def restore_release(message: events.ReleaseChanged, record: Record, unit: UnitOfWork) -> None:
     """The state of the highest epoch; a proposal brings its evaluation along."""
     release, state = message.release, events.ReleaseState.Name(message.state)
-    row = await unit.session.get(ReleaseRow, (unit.tenant_id, release.release_id))
+    row = unit.session.get(ReleaseRow, (unit.tenant_id, release.release_id))
     if row is None:
-        await ledger.add_release(unit, release, record.headers.get(TRACEPARENT, ""))
-        row = await ledger.get_release(unit.session, unit.tenant_id, release.release_id)
+        ledger.add_release(unit, release, record.headers.get(TRACEPARENT, ""))
+        row = ledger.get_release(unit.session, unit.tenant_id, release.release_id)
         row.first_epoch = message.epoch
     if message.epoch <= row.epoch:
         return
     row.state, row.epoch = state.removeprefix("RELEASE_STATE_"), message.epoch
     row.reasons, row.evaluation_id = list(message.reasons), message.evaluation_id
     row.changed_at = seconds(message, "changed_time")
-    await ledger.keep_epoch(unit, message.epoch)
+    ledger.keep_epoch(unit, message.epoch)
     if message.evaluation_id:
-        await restore_evaluation(unit, row)
+        restore_evaluation(unit, row)
 
 
-async def restore_evaluation(unit: Unit, release: ReleaseRow) -> None:
+def restore_evaluation(unit: UnitOfWork, release: ReleaseRow) -> None:
     """Due while its release waits for its gate, done afterwards."""
-    row = await unit.session.get(EvaluationRow, release.evaluation_id)
+    row = unit.session.get(EvaluationRow, release.evaluation_id)
     if row is None:
         row = EvaluationRow(
             evaluation_id=release.evaluation_id,
@@ -67,11 +68,11 @@ async def restore_evaluation(unit: Unit, release: ReleaseRow) -> None:
     row.done = release.state != State.PROPOSED.value
 
 
-async def restore_verdict(message: events.EvaluationCompleted, record: Record, unit: Unit) -> None:
+def restore_verdict(message: events.EvaluationCompleted, record: Record, unit: UnitOfWork) -> None:
     """The verdict, and what the canary needs of it."""
-    row = await unit.session.get(EvaluationRow, message.evaluation_id)
+    row = unit.session.get(EvaluationRow, message.evaluation_id)
     release_key = (unit.tenant_id, message.candidate_release_id)
-    release = await unit.session.get(ReleaseRow, release_key)
+    release = unit.session.get(ReleaseRow, release_key)
     if row is None or release is None:
         return
     row.done, row.suite_hash = True, message.suite_hash
@@ -82,11 +83,13 @@ async def restore_verdict(message: events.EvaluationCompleted, record: Record, u
 
 async def settle(database: Database) -> None:
     """Live answers count for the canary that runs now, and for no earlier one."""
-    async with database.transaction() as session:
-        tenants = (await session.scalars(select(LedgerRow.tenant_id))).all()
-        for tenant_id in tenants:
-            canary = await ledger.canary_of(session, tenant_id)
-            await traffic.forget_earlier(session, tenant_id, canary)
+    await database.write(_forget_earlier)
+
+
+def _forget_earlier(session: Session) -> None:
+    for tenant_id in session.scalars(select(LedgerRow.tenant_id)).all():
+        canary = ledger.canary_of(session, tenant_id)
+        traffic.forget_earlier(session, tenant_id, canary)
 
 
 def seconds(message: Message, field: str) -> float:
@@ -95,11 +98,14 @@ def seconds(message: Message, field: str) -> float:
 
 async def digests(database: Database) -> dict[str, str]:
     """The release ledger, verdicts, suites and the queue of adapters."""
-    async with database.session() as session:
-        return {
-            "evaluations": await table_hash(session, EvaluationRow, IN_HAND),
-            "ledger": await table_hash(session, LedgerRow),
-            "releases": await table_hash(session, ReleaseRow, ("traceparent",)),
-            "suites": await table_hash(session, SuiteRow),
-            "waiting": await table_hash(session, WaitingAdapterRow, ("received_at", "traceparent")),
-        }
+    return await database.read(_digests)
+
+
+def _digests(session: Session) -> dict[str, str]:
+    return {
+        "evaluations": table_hash(session, EvaluationRow, IN_HAND),
+        "ledger": table_hash(session, LedgerRow),
+        "releases": table_hash(session, ReleaseRow, ("traceparent",)),
+        "suites": table_hash(session, SuiteRow),
+        "waiting": table_hash(session, WaitingAdapterRow, ("received_at", "traceparent")),
+    }

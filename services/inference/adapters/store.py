@@ -1,12 +1,11 @@
 """Rows of inference: answers, releases and the ids of feedback requests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, Index, String, Text, select
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import JSON, BigInteger, Float, Index, String, Text, insert, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from services.inference.domain.releases import Adapter, Release, Releases, State, newer
 from tidemill.db import Database
@@ -78,37 +77,47 @@ class FeedbackRow(Base):
     content_hash: Mapped[str] = mapped_column(String(64))
 
 
+_ADD_ANSWER = insert(AnswerRow.__table__)  # type: ignore[arg-type]
+
+
+def add_answer(session: Session, values: Mapping[str, Any]) -> None:
+    """values: of every column. A statement of its own: the session's unit of work costs more than
+    everything else that an answer writes."""
+    session.connection().execute(_ADD_ANSWER, values)
+
+
 async def find_answer(database: Database, tenant_id: str, answer_id: str) -> AnswerRow | None:
-    async with database.session() as session:
-        return await session.get(AnswerRow, (tenant_id, answer_id))
+    return await database.read(lambda session: session.get(AnswerRow, (tenant_id, answer_id)))
 
 
 async def load_releases(database: Database, tenant_id: str) -> Releases:
     """Every release of the tenant; the base release alone when there is no news of any."""
-    async with database.session() as session:
-        rows = await session.scalars(select(ReleaseRow).where(ReleaseRow.tenant_id == tenant_id))
-        return Releases([_release(row) for row in rows])
+    query = select(ReleaseRow).where(ReleaseRow.tenant_id == tenant_id)
+    return await database.read(
+        lambda session: Releases([_release(row) for row in session.scalars(query)])
+    )
 
 
-async def save_release(session: AsyncSession, tenant_id: str, change: Release) -> bool:
+def save_release(session: Session, tenant_id: str, change: Release) -> bool:
     """Keeps the change unless it is stale; tells whether it was kept."""
-    row = await session.get(ReleaseRow, (tenant_id, change.release_id))
+    row = session.get(ReleaseRow, (tenant_id, change.release_id))
     if row is not None and newer(_release(row), change) is not change:
         return False
-    await session.merge(_release_row(tenant_id, change))
+    session.merge(_release_row(tenant_id, change))
     return True
 
 
 async def adapters_in(database: Database, states: Sequence[State]) -> list[Adapter]:
     """Adapters of all tenants' releases in those states, the newest change first."""
-    async with database.session() as session:
-        rows = await session.scalars(
-            select(ReleaseRow)
-            .where(ReleaseRow.adapter != "", ReleaseRow.state.in_([*states]))
-            .order_by(ReleaseRow.epoch.desc())
-        )
-        found = [_release(row).adapter for row in rows]
-        return [adapter for adapter in dict.fromkeys(found) if adapter]
+    query = (
+        select(ReleaseRow)
+        .where(ReleaseRow.adapter != "", ReleaseRow.state.in_([*states]))
+        .order_by(ReleaseRow.epoch.desc())
+    )
+    found = await database.read(
+        lambda session: [_release(row).adapter for row in session.scalars(query)]
+    )
+    return [adapter for adapter in dict.fromkeys(found) if adapter]
 
 
 def _release(row: ReleaseRow) -> Release:

@@ -74,7 +74,8 @@ class AnswerGuard:
 
     def feed(self, delta: str) -> str:
         """The text that may leave now that the delta is known; often ""."""
-        return "".join(self._judge(self._buffer.push(character)) for character in delta)
+        pieces = map(self._buffer.push, delta)
+        return "".join(self._judge(piece) for piece in pieces if piece)
 
     def finish(self) -> str:
         """The rest of the text once the model is done, or the refusal in words."""

@@ -45,9 +45,9 @@ class SentenceBuffer:
 
         Never next to a digit: "28. 7" or a number over two lines may be one item.
         """
-        said = self._held.rstrip()
-        if following.isspace() or following.isdigit() or not said or said == self._held:
+        if following.isspace() or following.isdigit() or not self._held[-1:].isspace():
             return 0
+        said = self._held.rstrip()
         new_line = "\n" in self._held[len(said) :]
         terminated = said.rstrip(_CLOSERS)[-1:] in _TERMINATORS and not following.islower()
         before = said.rstrip(_TERMINATORS + _CLOSERS.replace("]", ""))[-1:]  # "[1]" is no figure

@@ -5,6 +5,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 
 from services.inference.adapters.adapter_shelf import AdapterShelf
+from services.inference.adapters.release_book import ReleaseBook
 from services.inference.adapters.retrieval import Retrieval
 from services.inference.domain.answer import Answer, Question
 from services.inference.domain.completion import CompletionRequest, Delta, Model
@@ -42,6 +43,7 @@ class Answering:
 
     clock: Clock
     database: Database
+    releases: ReleaseBook
     retrieval: Retrieval
     model: Model
     shelf: AdapterShelf
@@ -90,7 +92,8 @@ async def answer(
 
 async def _begin(parts: Answering, question: Question) -> Answer:
     answer_id = new_id("ans")
-    choice = await choose(parts.database, parts.shelf, parts.secret, question, answer_id)
+    releases = await parts.releases.of(question.tenant_id)
+    choice = await choose(releases, parts.shelf, parts.secret, question, answer_id)
     hashed = user_hash(parts.secret, question.tenant_id, question.end_user_id)
     version = _prompt(choice.release.prompt_version).version
     now = parts.clock.monotonic()
@@ -129,7 +132,8 @@ async def _generate(
         async for delta in deltas:
             finish_reason = delta.finish_reason or finish_reason
             piece = guard.feed(delta.text)
-            growing.guarded = guard.result()
+            if piece or guard.ended or growing.guarded is None:
+                growing.guarded = guard.result()
             if piece:
                 yield piece
             if guard.ended:

@@ -11,7 +11,7 @@ from services.inference.adapters.store import AnswerRow, FeedbackRow, find_answe
 from tidemill import topics
 from tidemill.api.events.v1 import Correction, FeedbackRecorded, Preference, Thumb
 from tidemill.api.inference.v1 import RecordFeedbackRequest
-from tidemill.bus import Bus, Unit
+from tidemill.bus import Bus, UnitOfWork
 from tidemill.clock import Clock
 from tidemill.db import Database
 from tidemill.db.rivals import outlasting_rivals
@@ -65,9 +65,12 @@ async def publish_once(
 ) -> None:
     """Queues the event unless an earlier call with the request id did."""
     event = feedback_event(request, feedback_id, parts.clock)
-    async with parts.bus.unit(tenant_id) as unit:
-        if not request.request_id or await is_new(unit, event):
+
+    def publish(unit: UnitOfWork) -> None:
+        if not request.request_id or is_new(unit, event):
             unit.publish(topics.FEEDBACK_RECORDED, request.answer_id, event)
+
+    await parts.bus.write(tenant_id, publish)
 
 
 async def existing_answer(database: Database, tenant_id: str, answer_id: str) -> AnswerRow:
@@ -108,10 +111,10 @@ def feedback_id_of(tenant_id: str, request_id: str) -> str:
     return f"fb_{derived_id(tenant_id, 'feedback', request_id)}" if request_id else new_id("fb")
 
 
-async def is_new(unit: Unit, event: FeedbackRecorded) -> bool:
+def is_new(unit: UnitOfWork, event: FeedbackRecorded) -> bool:
     """False for a retry; keeps the feedback otherwise. Fault(REQUEST_ID_REUSED)."""
     content = content_hash(event)
-    known = await unit.session.get(FeedbackRow, (unit.tenant_id, event.feedback_id))
+    known = unit.session.get(FeedbackRow, (unit.tenant_id, event.feedback_id))
     if known is None:
         unit.session.add(feedback_row(unit.tenant_id, event))
     elif known.content_hash != content:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from services.inference.adapters.adapter_shelf import AdapterShelf
 from services.inference.adapters.language_model import LanguageModel, open_language_model
+from services.inference.adapters.release_book import ReleaseBook
 from services.inference.adapters.retrieval import Retrieval
 from services.inference.domain.pricing import Price
 from services.inference.handlers.admission import Admission
@@ -44,6 +45,7 @@ def answering(runtime: Runtime, settings: InferenceSettings, model: LanguageMode
     return Answering(
         clock=clock,
         database=runtime.database,
+        releases=ReleaseBook(runtime.database, clock),
         retrieval=Retrieval(channels.to("embedder"), channels.to("retriever"), settings.top_k),
         model=model,
         shelf=AdapterShelf(store, folder, model.load_adapter, clock),

@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from services.inference.adapters.store import AnswerRow
+from services.inference.adapters.store import add_answer
 from services.inference.domain.answer import Answer, Chunk
 from services.inference.handlers.observing import Observer
 from tidemill import topics
@@ -21,7 +21,7 @@ from tidemill.api.events.v1 import (
     GuardrailVerdict,
     RetrievedChunk,
 )
-from tidemill.bus import Bus
+from tidemill.bus import Bus, UnitOfWork
 from tidemill.clock import Clock
 from tidemill.db.rivals import outlasting_rivals
 from tidemill.faults import Fault, Reason
@@ -91,10 +91,13 @@ class Recorder:
 
     @outlasting_rivals
     async def _commit(self, answer: Answer) -> None:
-        async with self._bus.unit(answer.tenant_id) as unit:
-            event = answer_event(answer, self._clock.now())
-            unit.session.add(answer_row(event, answer.traceparent))
+        event = answer_event(answer, self._clock.now())
+
+        def record(unit: UnitOfWork) -> None:
+            add_answer(unit.session, answer_values(event, answer.traceparent))
             unit.publish(topics.ANSWERS_GENERATED, answer.answer_id, event)
+
+        await self._bus.write(answer.tenant_id, record)
 
 
 def recorded_reason(fault: Fault) -> Reason:
@@ -104,9 +107,9 @@ def recorded_reason(fault: Fault) -> Reason:
     return fault.reason
 
 
-def answer_row(event: AnswerGenerated, traceparent: str) -> AnswerRow:
-    """What an event leaves in the rows; a rebuild reads them back in the same way."""
-    return AnswerRow(
+def answer_values(event: AnswerGenerated, traceparent: str) -> dict[str, Any]:
+    """Columns of the row that an event leaves; a rebuild reads them back in the same way."""
+    return dict(
         tenant_id=event.tenant_id,
         answer_id=event.answer_id,
         release_id=event.release_id,

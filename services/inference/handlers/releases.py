@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from services.inference.adapters.adapter_shelf import AdapterShelf
-from services.inference.adapters.store import adapters_in, load_releases, save_release
+from services.inference.adapters.store import adapters_in, save_release
 from services.inference.domain.answer import Question
 from services.inference.domain.prompts import DEFAULT_PROMPT
 from services.inference.domain.releases import (
@@ -34,20 +34,18 @@ async def follow(message: ReleaseChanged, delivery: Delivery) -> None:
     change = release_of(message)
     if message.release.tenant_id != delivery.tenant_id:
         raise Fault(Reason.TENANT_MISMATCH)
-    async with delivery.apply() as unit:
-        kept = await save_release(unit.session, delivery.tenant_id, change)
+    kept = await delivery.apply(lambda unit: save_release(unit.session, unit.tenant_id, change))
     log.info("release_changed", release=change.release_id, state=change.state.value, stale=not kept)
 
 
 async def choose(
-    database: Database, shelf: AdapterShelf, secret: bytes, question: Question, answer_id: str
+    releases: Releases, shelf: AdapterShelf, secret: bytes, question: Question, answer_id: str
 ) -> Choice:
     """The named release, or the canary for its share of the users, or the one in force.
 
     A user without an id gets a new place for every answer. Faults: RELEASE_NOT_FOUND;
     ADAPTER_UNAVAILABLE when the adapter cannot be had: the base model never stands in for it.
     """
-    releases = await load_releases(database, question.tenant_id)
     if question.release_id:
         return await _named(releases, shelf, question.release_id)
     chosen = _for_user(releases, secret, question, answer_id)

@@ -1,12 +1,26 @@
 """Rows of documents, their versions and the submissions that callers named."""
 
+from contextlib import nullcontext
 from datetime import datetime
+from typing import Any, cast
 
-from sqlalchemy import BigInteger, Integer, String, Text, select
-from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+    bindparam,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from services.ingest.domain.versions import Standing
+from tidemill.db.rivals import rival_won
+from tidemill.db.rows import get_locked
 from tidemill.db.types import UtcDateTime
 
 
@@ -69,52 +83,105 @@ class RequestRow(Base):
     fingerprint: Mapped[str] = mapped_column(String(64))
 
 
-async def find_document(
-    session: AsyncSession, tenant_id: str, document_id: str, *, lock: bool = False
+DOCUMENTS = cast(Table, DocumentRow.__table__)
+_OF = (
+    DOCUMENTS.c.tenant_id == bindparam("of_tenant"),
+    DOCUMENTS.c.document_id == bindparam("of_document"),
+)
+_CONTENT_HASH = select(DOCUMENTS.c.content_hash).where(*_OF)
+_INDEXED = update(DOCUMENTS).where(*_OF, DOCUMENTS.c.seen_version < bindparam("seen"))
+_PAGE = (
+    select(DOCUMENTS)
+    .where(
+        DOCUMENTS.c.tenant_id == bindparam("of_tenant"),
+        DOCUMENTS.c.document_id > bindparam("after"),
+    )
+    .order_by(DOCUMENTS.c.document_id)
+    .limit(bindparam("most"))
+)
+
+
+def content_hash_of(session: Session, tenant_id: str, document_id: str) -> str | None:
+    """Of the version in force, empty when withdrawn; None for a document that was never seen."""
+    of = {"of_tenant": tenant_id, "of_document": document_id}
+    found: str | None = session.connection().scalar(_CONTENT_HASH, of)
+    return found
+
+
+def note_indexed(
+    session: Session, key: tuple[str, str], seen: int, indexed: int, now: datetime
+) -> bool:
+    """False when there is no such document, or a version as high was seen before."""
+    of = {"of_tenant": key[0], "of_document": key[1]}
+    values = {"seen_version": seen, "indexed_version": indexed, "update_time": now}
+    bounds = of | {"seen": seen}
+    return bool(session.connection().execute(_INDEXED, bounds | values).rowcount)
+
+
+def find_document(
+    session: Session, tenant_id: str, document_id: str, *, lock: bool = False
 ) -> DocumentRow | None:
     """lock: hold the row until the transaction ends."""
-    query = select(DocumentRow).where(
-        DocumentRow.tenant_id == tenant_id, DocumentRow.document_id == document_id
-    )
-    return (await session.execute(query.with_for_update() if lock else query)).scalar_one_or_none()
+    return (get_locked if lock else Session.get)(session, DocumentRow, (tenant_id, document_id))
 
 
-async def document_for_update(
-    session: AsyncSession, tenant_id: str, document_id: str, now: datetime
+def document_for_update(
+    session: Session, tenant_id: str, document_id: str, now: datetime
 ) -> DocumentRow:
-    """The locked row; a new one when the document was never seen."""
-    row = await find_document(session, tenant_id, document_id, lock=True)
+    """The locked row; a new one when the document was never seen.
+
+    A file has one writer: there the rows that a transaction makes or changes, of however many
+    events, are written together at its end.
+    """
+    new: dict[tuple[str, str], DocumentRow] = session.info.setdefault("new_documents", {})
+    row = new.get((tenant_id, document_id))
     if row is None:
-        row = DocumentRow(
-            tenant_id=tenant_id,
-            document_id=document_id,
-            version=0,
-            indexed_version=0,
-            seen_version=0,
-            title="",
-            media_type="",
-            content_hash="",
-            chunk_count=0,
-            rejection_reason="",
-            event_id="",
-            update_time=now,
-        )
+        with session.no_autoflush if is_file(session) else nullcontext():
+            row = find_document(session, tenant_id, document_id, lock=True)
+    if row is None:
+        row = new_document(tenant_id, document_id, now)
         session.add(row)
+        if is_file(session):
+            new[tenant_id, document_id] = row
+        else:
+            flush_new(session)
     return row
 
 
-async def list_documents(
-    session: AsyncSession, tenant_id: str, after: str, limit: int
-) -> list[DocumentRow]:
-    """Rows by document id, those behind `after` only."""
-    query = (
-        select(DocumentRow)
-        .where(DocumentRow.tenant_id == tenant_id, DocumentRow.document_id > after)
-        .order_by(DocumentRow.document_id)
-        .limit(limit)
+def is_file(session: Session) -> bool:
+    return session.get_bind().dialect.name == "sqlite"
+
+
+def flush_new(session: Session) -> None:
+    """Another event of the document may have made its row meanwhile."""
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise rival_won() from error
+
+
+def new_document(tenant_id: str, document_id: str, now: datetime) -> DocumentRow:
+    return DocumentRow(
+        tenant_id=tenant_id,
+        document_id=document_id,
+        version=0,
+        indexed_version=0,
+        seen_version=0,
+        title="",
+        media_type="",
+        content_hash="",
+        chunk_count=0,
+        rejection_reason="",
+        event_id="",
+        update_time=now,
     )
-    return list((await session.scalars(query)).all())
 
 
-async def find_request(session: AsyncSession, tenant_id: str, event_id: str) -> RequestRow | None:
-    return await session.get(RequestRow, (tenant_id, event_id))
+def list_documents(session: Session, tenant_id: str, after: str, limit: int) -> list[Row[Any]]:
+    """Columns by document id, of those behind `after` only."""
+    of = {"of_tenant": tenant_id, "after": after, "most": limit}
+    return list(session.connection().execute(_PAGE, of))
+
+
+def find_request(session: Session, tenant_id: str, event_id: str) -> RequestRow | None:
+    return session.get(RequestRow, (tenant_id, event_id))

@@ -2,8 +2,10 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf.message import Message
+from sqlalchemy import Row
 from sqlalchemy.exc import IntegrityError
 
 from services.ingest.adapters.store import DocumentRow, RequestRow, find_document, find_request
@@ -12,7 +14,7 @@ from services.ingest.domain.documents import Rejected
 from services.ingest.domain.submissions import check_content, invalid_field, parse_media_type
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted, DocumentWithdrawn
-from tidemill.bus import Bus, Unit
+from tidemill.bus import Bus, UnitOfWork
 from tidemill.db.rivals import outlasting_rivals, rival_won
 from tidemill.faults import Fault, Reason
 from tidemill.ids import derived_id
@@ -27,7 +29,7 @@ MAX_PAGE = 1000
 class Page:
     """after: document id to go on behind, empty on the last page."""
 
-    rows: list[DocumentRow]
+    rows: list[Row[Any]]
     after: str
 
 
@@ -71,23 +73,26 @@ async def _publish_once(
     """A request id that was used before gives the first call's event, and publishes nothing."""
     if len(request_id) > MAX_REQUEST_ID:
         raise Fault(Reason.INVALID_ARGUMENT, field="request_id")
-    async with bus.unit(tenant_id) as unit:
+
+    def publish(unit: UnitOfWork) -> str:
         if not request_id:
             return unit.publish(topic, document_id, message)
         fingerprint = fingerprint_of(topic.name, message)
         event_id = derived_id("request", tenant_id, request_id)
-        known = await find_request(unit.session, tenant_id, event_id)
+        known = find_request(unit.session, tenant_id, event_id)
         if known is not None:
             return _same(known, fingerprint)
-        await _remember(unit, fingerprint, event_id)
+        _remember(unit, fingerprint, event_id)
         return unit.publish(topic, document_id, message, event_id=event_id)
 
+    return await bus.write(tenant_id, publish)
 
-async def _remember(unit: Unit, fingerprint: str, event_id: str) -> None:
+
+def _remember(unit: UnitOfWork, fingerprint: str, event_id: str) -> None:
     row = RequestRow(tenant_id=unit.tenant_id, event_id=event_id, fingerprint=fingerprint)
     unit.session.add(row)
     try:
-        await unit.session.flush()
+        unit.session.flush()
     except IntegrityError as error:
         # The same call runs on another replica; the next try finds its row.
         raise rival_won() from error
@@ -111,8 +116,7 @@ def fingerprint_of(topic: str, message: Message) -> str:
 
 async def get_document(bus: Bus, tenant_id: str, document_id: str) -> DocumentRow:
     """Fault(DOCUMENT_NOT_FOUND) when the tenant has no such document."""
-    async with bus.database.session() as session:
-        row = await find_document(session, tenant_id, document_id)
+    row = await bus.database.read(lambda session: find_document(session, tenant_id, document_id))
     if row is None or not row.known:
         raise Fault(Reason.DOCUMENT_NOT_FOUND)
     return row
@@ -123,7 +127,6 @@ async def list_documents(bus: Bus, tenant_id: str, after: str, page_size: int) -
     if not 0 <= page_size <= MAX_PAGE:
         raise Fault(Reason.INVALID_ARGUMENT, field="page_size")
     limit = page_size or DEFAULT_PAGE
-    async with bus.database.session() as session:
-        rows = await list_rows(session, tenant_id, after, limit + 1)
+    rows = await bus.database.read(lambda session: list_rows(session, tenant_id, after, limit + 1))
     more = len(rows) > limit
     return Page(rows[:limit], rows[limit - 1].document_id if more else "")

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from services.ingest.adapters.preparation import Source
 from services.ingest.adapters.reader import Reader
 from services.ingest.adapters.store import (
     DocumentRow,
     VersionRow,
+    content_hash_of,
     document_for_update,
-    find_document,
+    note_indexed,
 )
 from services.ingest.domain import versions
 from services.ingest.domain.documents import Passage, Prepared, Rejected
@@ -29,7 +31,7 @@ from tidemill.api.events.v1 import (
     DocumentSubmitted,
     DocumentWithdrawn,
 )
-from tidemill.bus import Delivery, Unit
+from tidemill.bus import Delivery, UnitOfWork
 from tidemill.db import Database
 from tidemill.faults import Fault, Reason
 from tidemill.ids import derived_id
@@ -53,8 +55,9 @@ async def take_submission(ingest: Ingest, message: DocumentSubmitted, delivery: 
     except Rejected as rejected:
         await _reject(message, delivery, rejected.reason)
         return
-    async with delivery.apply() as unit:
-        row = await row_of(unit, message.document_id)
+
+    def work(unit: UnitOfWork) -> None:
+        row = row_of(unit, message.document_id)
         outcome = versions.submit(row.standing, digest, delivery.time)
         if isinstance(outcome, versions.Overtaken):
             _note_rejection(unit, row, delivery, Reason.FAILED_PRECONDITION.value)
@@ -66,6 +69,8 @@ async def take_submission(ingest: Ingest, message: DocumentSubmitted, delivery: 
         else:
             row.rejection_reason = ""
             row.submitted_time = max(row.submitted_time or delivery.time, delivery.time)
+
+    await delivery.apply(work)
 
 
 def check(message: DocumentSubmitted, aggregate_id: str, max_bytes: int) -> None:
@@ -87,30 +92,33 @@ async def _prepare(
     ingest: Ingest, message: DocumentSubmitted, delivery: Delivery, digest: str
 ) -> Prepared | None:
     """None when the content is in force already, so that reading it would be in vain."""
-    async with ingest.database.session() as session:
-        row = await find_document(session, delivery.tenant_id, message.document_id)
-    if row is not None and row.content_hash == digest:
+    in_force = await ingest.database.read(
+        lambda session: content_hash_of(session, delivery.tenant_id, message.document_id)
+    )
+    if in_force == digest:
         return None
     source = Source(message.media_type, message.title, message.source_uri)
     return await ingest.reader.prepare(source, message.content)
 
 
 async def _reject(message: DocumentSubmitted, delivery: Delivery, reason: str) -> None:
-    async with delivery.apply() as unit:
-        row = await row_of(unit, message.document_id)
-        _note_rejection(unit, row, delivery, reason)
+    def work(unit: UnitOfWork) -> None:
+        _note_rejection(unit, row_of(unit, message.document_id), delivery, reason)
+
+    await delivery.apply(work)
 
 
-async def row_of(unit: Unit, document_id: str) -> DocumentRow:
-    return await document_for_update(unit.session, unit.tenant_id, document_id, unit.clock.now())
+def row_of(unit: UnitOfWork, document_id: str) -> DocumentRow:
+    return document_for_update(unit.session, unit.tenant_id, document_id, unit.clock.now())
 
 
-def _note_rejection(unit: Unit, row: DocumentRow, delivery: Delivery, reason: str) -> None:
+def _note_rejection(unit: UnitOfWork, row: DocumentRow, delivery: Delivery, reason: str) -> None:
     """The earlier version, if any, stays in force. A document shows the refusal of what came last,
     not that of a submission which a newer one overtook."""
     if row.submitted_time is None or delivery.time >= row.submitted_time:
         row.rejection_reason = reason
     row.update_time = unit.clock.now()
+    unit.rejected = reason
     unit.publish(
         topics.DOCUMENTS_REJECTED,
         row.document_id,
@@ -124,7 +132,7 @@ def _note_rejection(unit: Unit, row: DocumentRow, delivery: Delivery, reason: st
 
 
 def _accept(
-    unit: Unit,
+    unit: UnitOfWork,
     row: DocumentRow,
     delivery: Delivery,
     message: DocumentSubmitted,
@@ -149,7 +157,12 @@ def _accept(
 
 
 def new_version(
-    unit: Unit, row: DocumentRow, delivery: Delivery, version: int, digest: str, chunk_count: int
+    unit: UnitOfWork,
+    row: DocumentRow,
+    delivery: Delivery,
+    version: int,
+    digest: str,
+    chunk_count: int,
 ) -> None:
     row.version, row.content_hash, row.chunk_count = version, digest, chunk_count
     row.event_id, row.update_time = delivery.event_id, unit.clock.now()
@@ -186,28 +199,34 @@ def chunks(
 async def take_withdrawal(message: DocumentWithdrawn, delivery: Delivery) -> None:
     """Takes a version and retires the document; one that nobody knows is remembered as gone."""
     check_id(message.document_id, delivery.aggregate_id)
-    async with delivery.apply() as unit:
-        row = await row_of(unit, message.document_id)
-        outcome = versions.withdraw(row.standing, delivery.time)
-        if isinstance(outcome, versions.Overtaken):
-            return
-        row.withdrawn_time = max(row.withdrawn_time or delivery.time, delivery.time)
-        if isinstance(outcome, versions.NewVersion):
-            new_version(unit, row, delivery, outcome.version, "", 0)
-            unit.publish(
-                topics.DOCUMENTS_RETIRED,
-                row.document_id,
-                DocumentRetired(
-                    tenant_id=unit.tenant_id, document_id=row.document_id, version=outcome.version
-                ),
-            )
+    await delivery.apply(partial(_withdraw, message=message, delivery=delivery))
+
+
+def _withdraw(unit: UnitOfWork, message: DocumentWithdrawn, delivery: Delivery) -> None:
+    row = row_of(unit, message.document_id)
+    outcome = versions.withdraw(row.standing, delivery.time)
+    if isinstance(outcome, versions.Overtaken):
+        return
+    row.withdrawn_time = max(row.withdrawn_time or delivery.time, delivery.time)
+    if isinstance(outcome, versions.NewVersion):
+        new_version(unit, row, delivery, outcome.version, "", 0)
+        event = DocumentRetired(
+            tenant_id=unit.tenant_id, document_id=row.document_id, version=outcome.version
+        )
+        unit.publish(topics.DOCUMENTS_RETIRED, row.document_id, event)
 
 
 async def take_indexed(message: DocumentIndexed, delivery: Delivery) -> None:
     """Events may come late or twice: the highest version seen decides."""
-    async with delivery.apply() as unit:
-        row = await row_of(unit, message.document_id)
-        if message.version > row.seen_version:
-            row.seen_version = message.version
-            row.indexed_version = 0 if message.retired else message.version
-            row.update_time = unit.clock.now()
+    await delivery.apply(partial(_note_indexed, message=message))
+
+
+def _note_indexed(unit: UnitOfWork, message: DocumentIndexed) -> None:
+    now, in_index = unit.clock.now(), 0 if message.retired else message.version
+    key = unit.tenant_id, message.document_id
+    if note_indexed(unit.session, key, message.version, in_index, now):
+        return
+    # The index knows more than these rows only while they are built again.
+    row = row_of(unit, message.document_id)
+    if message.version > row.seen_version:
+        row.seen_version, row.indexed_version, row.update_time = message.version, in_index, now

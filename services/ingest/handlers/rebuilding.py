@@ -22,7 +22,7 @@ from tidemill.api.events.v1 import (
     DocumentSubmitted,
     DocumentWithdrawn,
 )
-from tidemill.bus import Delivery, Unit
+from tidemill.bus import Delivery, UnitOfWork
 from tidemill.bus.consumer import Sender
 from tidemill.bus.envelope import Record, decode
 from tidemill.bus.unit import published_id
@@ -66,15 +66,15 @@ class Rebuilding:
     database: Database
     told: Told
 
-    async def read_chunked(self, message: DocumentChunked, record: Record, unit: Unit) -> None:
+    def read_chunked(self, message: DocumentChunked, record: Record, unit: UnitOfWork) -> None:
         made = Accepted(message.version, message.content_hash, message.title, len(message.chunks))
         self.told.accept(record.event_id, message.tenant_id, message.document_id, made)
 
-    async def read_retired(self, message: DocumentRetired, record: Record, unit: Unit) -> None:
+    def read_retired(self, message: DocumentRetired, record: Record, unit: UnitOfWork) -> None:
         made = Accepted(message.version)
         self.told.accept(record.event_id, message.tenant_id, message.document_id, made)
 
-    async def read_rejected(self, message: DocumentRejected, record: Record, unit: Unit) -> None:
+    def read_rejected(self, message: DocumentRejected, record: Record, unit: UnitOfWork) -> None:
         self.told.rejected[record.event_id] = message.reason
 
     async def retake_submission(self, message: DocumentSubmitted, delivery: Delivery) -> None:
@@ -88,17 +88,21 @@ class Rebuilding:
             told_id(delivery.event_id, delivery.key, submitted, topics.DOCUMENTS_REJECTED)
         )
         digest = content_hash(message.media_type, message.title, message.content)
-        async with delivery.apply() as unit:
+
+        def work(unit: UnitOfWork) -> None:
             remember(unit, submitted, message, delivery)
-            row = await row_of(unit, message.document_id)
+            row = row_of(unit, message.document_id)
             if made is not None:
                 row.title, row.media_type = made.title, message.media_type[:200]
                 row.submitted_time, row.rejection_reason = delivery.time, ""
                 new_version(unit, row, delivery, made.version, made.content_hash, made.chunk_count)
             elif reason is not None:
                 row.rejection_reason, row.update_time = reason, delivery.time
+                unit.rejected = reason
             elif row.content_hash == digest:
                 row.submitted_time, row.rejection_reason = delivery.time, ""
+
+        await delivery.apply(work)
 
     async def retake_withdrawal(self, message: DocumentWithdrawn, delivery: Delivery) -> None:
         check_id(message.document_id, delivery.aggregate_id)
@@ -106,15 +110,18 @@ class Rebuilding:
         made = self.told.accepted.get(
             told_id(delivery.event_id, delivery.key, withdrawn, topics.DOCUMENTS_RETIRED)
         )
-        async with delivery.apply() as unit:
+
+        def work(unit: UnitOfWork) -> None:
             remember(unit, withdrawn, message, delivery)
-            row = await row_of(unit, message.document_id)
+            row = row_of(unit, message.document_id)
             outcome = versions.withdraw(row.standing, delivery.time)
             if made is not None:
                 row.withdrawn_time = delivery.time
                 new_version(unit, row, delivery, made.version, "", 0)
             elif isinstance(outcome, versions.Unchanged):
                 row.withdrawn_time = delivery.time
+
+        await delivery.apply(work)
 
     async def leaves_submission(self, record: Record, sender: Sender) -> bool:
         """What nothing was told of and would be a new version: it waits, or its event was lost."""
@@ -149,8 +156,9 @@ class Rebuilding:
         return isinstance(outcome, versions.NewVersion) and self._is_newest(row, sender)
 
     async def _row(self, sender: Sender) -> DocumentRow | None:
-        async with self.database.session() as session:
-            return await find_document(session, sender.tenant_id, sender.aggregate_id)
+        return await self.database.read(
+            lambda session: find_document(session, sender.tenant_id, sender.aggregate_id)
+        )
 
     def _is_newest(self, row: DocumentRow | None, sender: Sender) -> bool:
         """Nobody misses a version that a later one has replaced."""
@@ -173,7 +181,7 @@ def told_id(event_id: str, key: str, cause: Topic[Any], told: Topic[Any]) -> str
     return published_id(f"ingest/{cause.name}", event_id, told.name, key)
 
 
-def remember(unit: Unit, topic: Topic[Any], message: Message, delivery: Delivery) -> None:
+def remember(unit: UnitOfWork, topic: Topic[Any], message: Message, delivery: Delivery) -> None:
     """The call that the event came from, if it named itself."""
     if delivery.record.headers.get("ce_source") != OWN_SOURCE or not is_derived(delivery.event_id):
         return
@@ -188,9 +196,10 @@ def remember(unit: Unit, topic: Topic[Any], message: Message, delivery: Delivery
 
 async def digests(database: Database) -> dict[str, str]:
     """Documents and their versions, without the times at which they were worked on."""
-    async with database.session() as session:
-        return {
-            "documents": await table_hash(session, DocumentRow, ("update_time",)),
-            "requests": await table_hash(session, RequestRow),
-            "versions": await table_hash(session, VersionRow, ("created_time",)),
+    return await database.read(
+        lambda session: {
+            "documents": table_hash(session, DocumentRow, ("update_time",)),
+            "requests": table_hash(session, RequestRow),
+            "versions": table_hash(session, VersionRow, ("created_time",)),
         }
+    )

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from services.monitor.adapters.tables import AlertRow
 from tidemill import topics
 from tidemill.api.events import v1 as events
-from tidemill.bus import Unit
+from tidemill.bus import UnitOfWork
 from tidemill.ids import derived_id
 from tidemill.security.tokens import MESH_TENANT
 
@@ -30,11 +30,11 @@ class Alert:
     consumer: str = ""
 
 
-async def raise_alert(unit: Unit, alert: Alert, now: float) -> bool:
+def raise_alert(unit: UnitOfWork, alert: Alert, now: float) -> bool:
     """Row and event; False when this occasion was told before."""
     alert_id = derived_id(unit.tenant_id, alert.reason, alert.release_id, alert.occasion)
     message = alert_message(unit.tenant_id, alert_id, alert, now)
-    if not await keep_alert(unit, message):
+    if not keep_alert(unit, message):
         return False
     unit.publish(
         topics.ALERTS_RAISED,
@@ -45,27 +45,28 @@ async def raise_alert(unit: Unit, alert: Alert, now: float) -> bool:
     return True
 
 
-async def keep_alert(unit: Unit, message: events.AlertRaised) -> bool:
+def keep_alert(unit: UnitOfWork, message: events.AlertRaised) -> bool:
     """The row of an alert; False when it is there already."""
-    if await _is_known(unit.session, unit.tenant_id, message.alert_id):
+    if _is_known(unit.session, unit.tenant_id, message.alert_id):
         return False
     content = message.SerializeToString(deterministic=True)
     row = AlertRow(tenant_id=unit.tenant_id, alert_id=message.alert_id, content=content)
     unit.session.add(row)
+    unit.session.flush()
     return True
 
 
-async def forget_alert(session: AsyncSession, message: events.AlertRaised) -> None:
+def forget_alert(session: Session, message: events.AlertRaised) -> None:
     """As if it had never been raised."""
-    await session.execute(
+    session.execute(
         delete(AlertRow).where(
             AlertRow.tenant_id == message.tenant_id, AlertRow.alert_id == message.alert_id
         )
     )
 
 
-async def _is_known(session: AsyncSession, tenant_id: str, alert_id: str) -> bool:
-    found = await session.scalar(
+def _is_known(session: Session, tenant_id: str, alert_id: str) -> bool:
+    found = session.scalar(
         select(AlertRow.place).where(AlertRow.tenant_id == tenant_id, AlertRow.alert_id == alert_id)
     )
     return found is not None
@@ -95,12 +96,10 @@ def timestamp(seconds: float) -> Timestamp:
     return stamp
 
 
-async def list_alerts(
-    session: AsyncSession, tenant_id: str, before: int, size: int
-) -> list[AlertRow]:
+def list_alerts(session: Session, tenant_id: str, before: int, size: int) -> list[AlertRow]:
     """Of the tenant and of the mesh itself, newest first; before: place of the last alert of the
     page before."""
-    found = await session.scalars(
+    found = session.scalars(
         select(AlertRow)
         .where(AlertRow.tenant_id.in_([tenant_id, MESH_TENANT]), AlertRow.place < before)
         .order_by(AlertRow.place.desc())

@@ -1,14 +1,13 @@
 """Sums of usage and spending in rows."""
 
 from collections import defaultdict
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import delete, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import delete, select, text, tuple_
+from sqlalchemy.orm import Session
 
 from services.monitor.adapters.tables import (
     AnswerRow,
-    Base,
     BudgetRow,
     LatencyRow,
     SpendRow,
@@ -17,45 +16,48 @@ from services.monitor.adapters.tables import (
 )
 from services.monitor.domain.answers import AnswerFacts
 from services.monitor.domain.latency import bucket_of
-from tidemill.bus import Unit
+from tidemill.bus import UnitOfWork
+from tidemill.db import rows
+from tidemill.db.deferred import defer
+from tidemill.db.rows import get_locked, get_or_add
 
-Row = TypeVar("Row", bound=Base)
+# Both databases know this form of INSERT, and it spares two questions an event.
+_KEEP_ANSWER = text(
+    "INSERT INTO answers (tenant_id, answer_id, release_id, production, counted_at)"
+    " VALUES (:tenant_id, :answer_id, :release_id, :production, :counted_at)"
+    " ON CONFLICT (tenant_id, answer_id) DO NOTHING"
+    " RETURNING EXISTS (SELECT 1 FROM thumbs"
+    " WHERE thumbs.tenant_id = answers.tenant_id AND thumbs.answer_id = answers.answer_id)"
+)
+_COUNT_LATENCY = text(
+    "INSERT INTO latencies (tenant_id, release_id, bucket, answers)"
+    " VALUES (:tenant_id, :release_id, :bucket, 1)"
+    " ON CONFLICT (tenant_id, release_id, bucket) DO UPDATE SET answers = latencies.answers + 1"
+)
 
 
-async def locked(session: AsyncSession, table: type[Row], **key: str | int) -> Row:
-    """The row of that key, made if it is missing, kept from other writers until the commit."""
-    identity = tuple(key.values())
-    row = await session.get(table, identity, with_for_update=True)
-    if row is None:
-        row = table(**key)
-        session.add(row)
-        await session.flush()
-    return row
-
-
-async def count_answer(unit: Unit, facts: AnswerFacts, now: float) -> bool:
-    """Adds the answer to the sums; False when it was counted before."""
-    key = (facts.tenant_id, facts.answer_id)
-    if await unit.session.get(AnswerRow, key) is not None:
-        return False
-    unit.session.add(
-        AnswerRow(
-            tenant_id=facts.tenant_id,
-            answer_id=facts.answer_id,
-            release_id=facts.release_id,
-            production=facts.production,
-            counted_at=now,
-        )
-    )
-    await _add_usage(unit, facts)
-    spend = await locked(unit.session, SpendRow, tenant_id=facts.tenant_id, day=facts.day)
+def count_answer(unit: UnitOfWork, facts: AnswerFacts, now: float) -> bool | None:
+    """Adds the answer to the sums. Whether a thumb on it was written by an earlier transaction;
+    None when the answer was counted before."""
+    answer = {
+        "tenant_id": facts.tenant_id,
+        "answer_id": facts.answer_id,
+        "release_id": facts.release_id,
+        "production": facts.production,
+        "counted_at": now,
+    }
+    kept = unit.session.connection().execute(_KEEP_ANSWER, answer).first()
+    if kept is None:
+        return None
+    _add_usage(unit, facts)
+    spend = get_or_add(unit.session, SpendRow, tenant_id=facts.tenant_id, day=facts.day)
     spend.cost_micros += facts.cost_micros
-    return True
+    return bool(kept[0])
 
 
-async def _add_usage(unit: Unit, facts: AnswerFacts) -> None:
+def _add_usage(unit: UnitOfWork, facts: AnswerFacts) -> None:
     tenant_id, release_id = facts.tenant_id, facts.release_id
-    usage = await locked(unit.session, UsageRow, tenant_id=tenant_id, release_id=release_id)
+    usage = get_or_add(unit.session, UsageRow, tenant_id=tenant_id, release_id=release_id)
     usage.answers += 1
     usage.refusals += facts.refused
     usage.errors += facts.failed
@@ -64,48 +66,47 @@ async def _add_usage(unit: Unit, facts: AnswerFacts) -> None:
     usage.cost_micros += facts.cost_micros
     if not facts.failed and not facts.ended_by_caller:
         bucket = bucket_of(facts.duration_seconds)
-        latency = await locked(
-            unit.session, LatencyRow, tenant_id=tenant_id, release_id=release_id, bucket=bucket
-        )
-        latency.answers += 1
+        key = {"tenant_id": tenant_id, "release_id": release_id, "bucket": bucket}
+        defer(unit.session, _COUNT_LATENCY, key)
 
 
-async def read_usage(
-    session: AsyncSession, tenant_id: str
+def read_usage(
+    session: Session, tenant_id: str
 ) -> tuple[list[UsageRow], dict[str, dict[int, int]]]:
     """Sums by release, and bucket counts by release id."""
-    usage = await session.scalars(
+    usage = session.scalars(
         select(UsageRow).where(UsageRow.tenant_id == tenant_id).order_by(UsageRow.release_id)
     )
     counts: dict[str, dict[int, int]] = defaultdict(dict)
-    for row in await session.scalars(select(LatencyRow).where(LatencyRow.tenant_id == tenant_id)):
+    for row in session.scalars(select(LatencyRow).where(LatencyRow.tenant_id == tenant_id)):
         counts[row.release_id][row.bucket] = row.answers
     return list(usage), counts
 
 
-async def read_spend(session: AsyncSession, tenant_id: str, day: str) -> tuple[int, int]:
+def read_spend(session: Session, tenant_id: str, day: str) -> tuple[int, int]:
     """Spent on that day, and the budget of each day, 0 without one."""
-    spend = await session.get(SpendRow, (tenant_id, day))
-    budget = await session.get(BudgetRow, tenant_id)
+    spend = rows.find(session, SpendRow, (tenant_id, day))
+    budget = rows.find(session, BudgetRow, (tenant_id,))
     return spend.cost_micros if spend else 0, budget.budget_micros if budget else 0
 
 
-async def set_budget(unit: Unit, budget_micros: int) -> None:
-    row = await unit.session.get(BudgetRow, unit.tenant_id, with_for_update=True)
+def set_budget(unit: UnitOfWork, budget_micros: int) -> None:
+    key = (unit.tenant_id,)
+    row = get_locked(unit.session, BudgetRow, key)
     if row is None:
-        unit.session.add(BudgetRow(tenant_id=unit.tenant_id, budget_micros=budget_micros))
+        row = BudgetRow(tenant_id=unit.tenant_id, budget_micros=budget_micros)
+        rows.add(unit.session, row, key)
     else:
         row.budget_micros = budget_micros
-    await unit.session.flush()
 
 
-async def forget_answers(unit: Unit, before: float, most: int) -> bool:
+def forget_answers(unit: UnitOfWork, before: float, most: int) -> bool:
     """Some counted answers and thumbs of all tenants older than that; the sums stay. Whether there
     may be more."""
     more = False
     for table in (AnswerRow, ThumbRow):
         key = tuple_(table.tenant_id, table.answer_id)
         old = select(table.tenant_id, table.answer_id).where(table.counted_at < before).limit(most)
-        deleted: Any = await unit.session.execute(delete(table).where(key.in_(old)))
+        deleted: Any = unit.session.execute(delete(table).where(key.in_(old)))
         more = more or deleted.rowcount == most
     return more

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import delete, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import delete, insert, select
+from sqlalchemy.orm import Session
 
 from services.monitor.adapters.tables import AlertRow, DriftRow, QuestionRow
 from services.monitor.domain.answers import vector_of
@@ -12,8 +12,12 @@ from services.monitor.domain.drift import Vectors
 from services.monitor.domain.permits import Permits
 from services.monitor.settings import DriftRules
 from tidemill.api.events.v1 import ALERT_KIND_DRIFT, AlertRaised
-from tidemill.bus import Unit
-from tidemill.db import Database
+from tidemill.bus import UnitOfWork
+from tidemill.db import rows
+from tidemill.db.deferred import defer, execute_deferred
+from tidemill.db.rows import get_locked
+
+_KEEP_QUESTION = insert(QuestionRow.__table__)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -29,71 +33,55 @@ class DriftCase:
     window_end: float
 
 
-async def add_question(
-    unit: Unit, embedding: bytes, asked_at: float, rules: DriftRules, now: float
+def add_question(
+    unit: UnitOfWork, embedding: bytes, asked_at: float, rules: DriftRules, now: float
 ) -> None:
     """Appends a question; one of another size than the reference starts the watch anew."""
     dimensions = vector_of(embedding).size
     if dimensions == 0:
         return
-    row = await unit.session.get(DriftRow, unit.tenant_id, with_for_update=True)
-    if row is not None and row.dimensions != dimensions:
-        await unit.session.execute(
-            delete(QuestionRow).where(QuestionRow.tenant_id == unit.tenant_id)
-        )
-        await unit.session.delete(row)
-        await unit.session.flush()
-        row = None
+    row = get_locked(unit.session, DriftRow, (unit.tenant_id,))
     if row is None:
-        row = _new_row(unit.tenant_id, dimensions, Permits.full(rules, now))
-        unit.session.add(row)
+        row = DriftRow(tenant_id=unit.tenant_id)
+        rows.add(unit.session, row, (unit.tenant_id,))
+        _begin(row, dimensions, Permits.full(rules, now))
+    elif row.dimensions != dimensions:
+        execute_deferred(unit.session)
+        unit.session.execute(delete(QuestionRow).where(QuestionRow.tenant_id == unit.tenant_id))
+        _begin(row, dimensions, Permits.full(rules, now))
     row.seen += 1
-    unit.session.add(
-        QuestionRow(tenant_id=unit.tenant_id, place=row.seen, vector=embedding, asked_at=asked_at)
-    )
-    await unit.session.flush()
+    question = {"place": row.seen, "vector": embedding, "asked_at": asked_at}
+    defer(unit.session, _KEEP_QUESTION, {"tenant_id": unit.tenant_id, **question})
 
 
-def _new_row(tenant_id: str, dimensions: int, permits: Permits) -> DriftRow:
-    return DriftRow(
-        tenant_id=tenant_id,
-        dimensions=dimensions,
-        seen=0,
-        tested=0,
-        alarmed=False,
-        permits_left=permits.left,
-        permits_at=permits.refilled_at,
-    )
+def _begin(row: DriftRow, dimensions: int, permits: Permits) -> None:
+    row.dimensions, row.seen, row.tested, row.alarmed = dimensions, 0, 0, False
+    row.permits_left, row.permits_at = permits.left, permits.refilled_at
 
 
-async def cases_due(database: Database, rules: DriftRules, now: float) -> list[DriftCase]:
-    """Tenants with a full window, enough new questions since their last test, and a test left in
-    their budget; only of these are the embeddings read."""
-    async with database.session() as session:
-        found = await session.scalars(
-            select(DriftRow).where(
-                DriftRow.seen >= rules.reference + rules.window,
-                DriftRow.seen >= DriftRow.tested + rules.stride,
-            )
+def cases_due(session: Session, rules: DriftRules, now: float) -> list[DriftCase]:
+    """Tenants with a full window, enough new questions since their last test, and a permit."""
+    found = session.scalars(
+        select(DriftRow).where(
+            DriftRow.seen >= rules.reference + rules.window,
+            DriftRow.seen >= DriftRow.tested + rules.stride,
         )
-        return [
-            await _case(session, row, rules)
-            for row in found.all()
-            if _permits(row).refilled(rules, now).available
-        ]
+    )
+    # Their questions are read only for those that may be tested.
+    return [_case(session, row, rules) for row in found.all() if _may_test(row, rules, now)]
 
 
-def _permits(row: DriftRow) -> Permits:
-    return Permits(row.permits_left, row.permits_at)
+def _may_test(row: DriftRow, rules: DriftRules, now: float) -> bool:
+    return Permits(row.permits_left, row.permits_at).refilled(rules, now).available
 
 
-async def _case(session: AsyncSession, row: DriftRow, rules: DriftRules) -> DriftCase:
-    reference = await _questions(session, row.tenant_id, 0, rules.reference)
-    window = await _questions(session, row.tenant_id, row.seen - rules.window, row.seen)
+def _case(session: Session, row: DriftRow, rules: DriftRules) -> DriftCase:
+    reference = _questions(session, row.tenant_id, 0, rules.reference)
+    window = _questions(session, row.tenant_id, row.seen - rules.window, row.seen)
     return DriftCase(
         tenant_id=row.tenant_id,
         seen=row.seen,
-        permits=_permits(row),
+        permits=Permits(row.permits_left, row.permits_at),
         reference=_stacked(reference),
         window=_stacked(window),
         window_start=min(question.asked_at for question in window),
@@ -101,10 +89,8 @@ async def _case(session: AsyncSession, row: DriftRow, rules: DriftRules) -> Drif
     )
 
 
-async def _questions(
-    session: AsyncSession, tenant_id: str, after: int, up_to: int
-) -> list[QuestionRow]:
-    found = await session.scalars(
+def _questions(session: Session, tenant_id: str, after: int, up_to: int) -> list[QuestionRow]:
+    found = session.scalars(
         select(QuestionRow)
         .where(
             QuestionRow.tenant_id == tenant_id,
@@ -120,27 +106,25 @@ def _stacked(rows: list[QuestionRow]) -> Vectors:
     return np.stack([vector_of(row.vector) for row in rows])
 
 
-async def keep_test(
-    unit: Unit, case: DriftCase, permits: Permits, drifted: bool, rules: DriftRules
+def keep_test(
+    unit: UnitOfWork, case: DriftCase, permits: Permits, drifted: bool, rules: DriftRules
 ) -> bool | None:
     """Writes the test down and drops questions that no test needs any more.
 
     Returns whether the tenant was in a drift episode before; None when another test was faster.
     """
-    row = await unit.session.get(DriftRow, unit.tenant_id, with_for_update=True)
+    row = get_locked(unit.session, DriftRow, (unit.tenant_id,))
     if row is None or row.tested >= case.seen:
         return None
     before, row.alarmed, row.tested = row.alarmed, drifted, case.seen
     row.permits_left, row.permits_at = permits.left, permits.refilled_at
-    await _forget_passed(unit.session, unit.tenant_id, case.seen, rules)
+    _forget_passed(unit.session, unit.tenant_id, case.seen, rules)
     return before
 
 
-async def _forget_passed(
-    session: AsyncSession, tenant_id: str, seen: int, rules: DriftRules
-) -> None:
+def _forget_passed(session: Session, tenant_id: str, seen: int, rules: DriftRules) -> None:
     """Questions behind the reference that have left the window."""
-    await session.execute(
+    session.execute(
         delete(QuestionRow).where(
             QuestionRow.tenant_id == tenant_id,
             QuestionRow.place > rules.reference,
@@ -149,13 +133,13 @@ async def _forget_passed(
     )
 
 
-async def take_as_tested(session: AsyncSession, rules: DriftRules) -> None:
+def take_as_tested(session: Session, rules: DriftRules) -> None:
     """After a rebuild: all questions so far count as tested, and a drift that was told once is
     told again only after a window in between that is normal."""
-    for row in (await session.scalars(select(DriftRow))).all():
+    for row in (session.scalars(select(DriftRow))).all():
         row.tested = row.seen
         told = select(AlertRow.content).where(AlertRow.tenant_id == row.tenant_id)
-        found = [AlertRaised.FromString(each) for each in await session.scalars(told)]
+        found = [AlertRaised.FromString(each) for each in session.scalars(told)]
         row.alarmed = any(alert.kind == ALERT_KIND_DRIFT for alert in found)
         if row.seen >= rules.reference + rules.window:
-            await _forget_passed(session, row.tenant_id, row.seen, rules)
+            _forget_passed(session, row.tenant_id, row.seen, rules)

@@ -42,8 +42,9 @@ async def list_alerts(
         raise Fault(Reason.INVALID_ARGUMENT, field="page_token")
     size = min(page_size or DEFAULT_PAGE, MAX_PAGE)
     before = int(page_token[:18]) if page_token else NEWEST
-    async with parts.database.session() as session:
-        rows = await alerts.list_alerts(session, tenant_id, before, size + 1)
+    rows = await parts.database.read(
+        lambda session: alerts.list_alerts(session, tenant_id, before, size + 1)
+    )
     page = [events.AlertRaised.FromString(row.content) for row in rows[:size]]
     return page, str(rows[size - 1].place) if len(rows) > size else ""
 
@@ -51,9 +52,12 @@ async def list_alerts(
 async def get_usage(parts: Parts, tenant_id: str) -> Usage:
     """Sums by release, and the spending of the current day (UTC)."""
     day = parts.clock.now().date().isoformat()
-    async with parts.database.session() as session:
-        sums, buckets = await counts.read_usage(session, tenant_id)
-        spent, budget = await counts.read_spend(session, tenant_id, day)
+    (sums, buckets), (spent, budget) = await parts.database.read(
+        lambda session: (
+            counts.read_usage(session, tenant_id),
+            counts.read_spend(session, tenant_id, day),
+        )
+    )
     releases = [
         ReleaseSummary(
             row,

@@ -1,14 +1,20 @@
 """Counts an answer or a thumb once, and watches what the counts say."""
 
+from functools import partial
+
+import structlog
+
 from services.monitor.adapters import counts, questions, watches
 from services.monitor.domain.answers import AnswerFacts, facts_of
 from services.monitor.handlers import budgets
 from services.monitor.handlers.parts import Parts
 from services.monitor.handlers.sharing import watch_answer, watch_thumb
 from tidemill.api.events import v1 as events
-from tidemill.bus import Delivery, Unit
+from tidemill.bus import Delivery, UnitOfWork
 from tidemill.faults import Fault, Reason
 from tidemill.ids import fits
+
+log = structlog.get_logger()
 
 BATCH = 2_000
 """Rows of a table that one transaction forgets."""
@@ -22,26 +28,32 @@ async def count_answer(
         raise Fault(Reason.TENANT_MISMATCH)
     if not message.answer_id:
         raise Fault(Reason.SCHEMA_INVALID, field="answer_id")
-    facts, told = facts_of(message), list[str]()
-    async with delivery.apply() as unit:
-        is_new = await counts.count_answer(unit, facts, parts.now())
-        if is_new:
-            told += await budgets.check_budget(unit, facts.day, parts.now())
-            if facts.production:
-                told += await _watch(unit, parts, facts)
-    if is_new:
+    facts = facts_of(message)
+    told = await delivery.apply(partial(_count, parts=parts, facts=facts))
+    if told is not None:
         parts.figures.answer(facts)
-    for reason in told:
+    for reason in told or ():
         parts.figures.alert(facts.tenant_id, reason)
 
 
-async def _watch(unit: Unit, parts: Parts, facts: AnswerFacts) -> list[str]:
+def _count(unit: UnitOfWork, parts: Parts, facts: AnswerFacts) -> list[str] | None:
+    """Reasons of the alerts that the answer raised; None when it was counted before."""
+    # A flush before each look for a row would write the rows of each event by themselves.
+    with unit.session.no_autoflush:
+        judged = counts.count_answer(unit, facts, parts.now())
+        if judged is None:
+            return None
+        told = budgets.check_budget(unit, facts.day, parts.now())
+        return told + _watch(unit, parts, facts, judged=judged) if facts.production else told
+
+
+def _watch(unit: UnitOfWork, parts: Parts, facts: AnswerFacts, *, judged: bool) -> list[str]:
     asked_at = facts.answered_time.timestamp()
-    await questions.add_question(unit, facts.embedding, asked_at, parts.drift, parts.now())
-    told = await watch_answer(unit, parts, facts)
-    thumb = await watches.thumb_on(unit, facts.answer_id)
+    questions.add_question(unit, facts.embedding, asked_at, parts.drift, parts.now())
+    told = watch_answer(unit, parts, facts)
+    thumb = watches.thumb_on(unit, facts.answer_id, written=judged)
     if thumb is not None:
-        told += await watch_thumb(unit, parts, facts.answer_id, facts.release_id, up=thumb)
+        told += watch_thumb(unit, parts, facts.answer_id, facts.release_id, up=thumb)
     return told
 
 
@@ -51,22 +63,31 @@ async def count_thumb(
     """The latest thumb counts for the release that answered, in whatever order they come."""
     if not message.HasField("thumb") or not fits(message.answer_id):
         return
-    told, up = list[str](), message.thumb.up
-    async with delivery.apply() as unit:
-        said_at = delivery.time.timestamp()
-        is_new = await watches.keep_thumb(unit, message.answer_id, up, said_at)
-        answer = await watches.counted_answer(unit, message.answer_id)
-        if is_new and answer is not None and answer.production:
-            told += await watch_thumb(unit, parts, answer.answer_id, answer.release_id, up=up)
-    if is_new:
+    up, said_at = message.thumb.up, delivery.time.timestamp()
+    told = await delivery.apply(
+        partial(_count_thumb, parts=parts, answer_id=message.answer_id, up=up, said_at=said_at)
+    )
+    if told is not None:
         parts.figures.thumb(delivery.tenant_id, up)
-    for reason in told:
+    for reason in told or ():
         parts.figures.alert(delivery.tenant_id, reason)
+
+
+def _count_thumb(
+    unit: UnitOfWork, parts: Parts, answer_id: str, up: bool, said_at: float
+) -> list[str] | None:
+    """Reasons of the alerts that the thumb raised; None when it changes nothing."""
+    with unit.session.no_autoflush:
+        if not watches.keep_thumb(unit, answer_id, up, said_at):
+            return None
+        answer = watches.counted_answer(unit, answer_id)
+        if answer is None or not answer.production:
+            return []
+        return watch_thumb(unit, parts, answer_id, answer.release_id, up=up)
 
 
 async def forget_old(parts: Parts) -> None:
     """Drops answers and thumbs that no feedback is expected for any more."""
-    more = True
-    while more:
-        async with parts.bus.unit("") as unit:
-            more = await counts.forget_answers(unit, parts.now() - parts.keep_seconds, BATCH)
+    before = parts.now() - parts.keep_seconds
+    while await parts.bus.write("", lambda unit: counts.forget_answers(unit, before, BATCH)):
+        log.debug("answers_forgotten")

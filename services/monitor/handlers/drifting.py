@@ -1,6 +1,7 @@
 """Tests the latest questions of each tenant against its first ones."""
 
 import asyncio
+from functools import partial
 
 import structlog
 
@@ -10,6 +11,7 @@ from services.monitor.domain.drift import DriftFinding, find_drift, make_referen
 from services.monitor.handlers.parts import Parts
 from services.monitor.settings import DriftRules
 from tidemill.api.events import v1 as events
+from tidemill.bus import UnitOfWork
 
 log = structlog.get_logger()
 
@@ -19,11 +21,10 @@ QUESTION_DRIFT = "QUESTION_DRIFT"
 async def watch_drift(parts: Parts) -> bool:
     """One test for each tenant that is due and has a permit. False: what is left needs answers or
     a permit, and neither comes soon."""
-    for case in await questions.cases_due(parts.database, parts.drift):
-        permits = case.permits.refilled(parts.drift, parts.now())
-        if permits.available:
-            finding = await asyncio.to_thread(examine, case, parts.drift)
-            await _tell(parts, case, finding)
+    due = partial(questions.cases_due, rules=parts.drift, now=parts.now())
+    for case in await parts.database.read(due):
+        finding = await asyncio.to_thread(examine, case, parts.drift)
+        await _tell(parts, case, finding)
     return False
 
 
@@ -34,17 +35,21 @@ def examine(case: DriftCase, rules: DriftRules) -> DriftFinding:
 
 
 async def _tell(parts: Parts, case: DriftCase, finding: DriftFinding) -> None:
-    permits = case.permits.refilled(parts.drift, parts.now()).spent()
-    raised = False
-    async with parts.bus.unit(case.tenant_id) as unit:
-        before = await questions.keep_test(unit, case, permits, finding.drifted, parts.drift)
-        if finding.drifted and before is False:
-            alert = _alert(case, finding, parts.drift)
-            raised = await alerts.raise_alert(unit, alert, parts.now())
+    work = partial(_keep, parts=parts, case=case, finding=finding)
+    raised = await parts.bus.write(case.tenant_id, work)
     parts.figures.drift(case.tenant_id, finding.effect, finding.p_value)
     if raised:
         parts.figures.alert(case.tenant_id, QUESTION_DRIFT)
         log.info("drift_found", p_value=finding.p_value, effect=finding.effect)
+
+
+def _keep(unit: UnitOfWork, parts: Parts, case: DriftCase, finding: DriftFinding) -> bool:
+    """Whether an alert was raised."""
+    permits = case.permits.refilled(parts.drift, parts.now()).spent()
+    before = questions.keep_test(unit, case, permits, finding.drifted, parts.drift)
+    if not finding.drifted or before is not False:
+        return False
+    return alerts.raise_alert(unit, _alert(case, finding, parts.drift), parts.now())
 
 
 def _alert(case: DriftCase, finding: DriftFinding, rules: DriftRules) -> alerts.Alert:

@@ -6,7 +6,7 @@ from services.monitor.domain.answers import AnswerFacts
 from services.monitor.domain.shares import UNCOUNTED, Normal, ShareFinding
 from services.monitor.handlers.parts import Parts
 from tidemill.api.events import v1 as events
-from tidemill.bus import Unit
+from tidemill.bus import UnitOfWork
 
 ERROR_SHARE = "ERROR_SHARE"
 REFUSAL_SHARE = "REFUSAL_SHARE"
@@ -16,7 +16,7 @@ THUMBS_PART = 0.4
 """Thumbs are rarer than answers, so their reference and window are smaller."""
 
 
-async def watch_answer(unit: Unit, parts: Parts, facts: AnswerFacts) -> list[str]:
+def watch_answer(unit: UnitOfWork, parts: Parts, facts: AnswerFacts) -> list[str]:
     """Reasons of the alerts that this answer raised."""
     rules = parts.share
     slow = facts.duration_seconds > rules.slow_seconds
@@ -25,30 +25,28 @@ async def watch_answer(unit: Unit, parts: Parts, facts: AnswerFacts) -> list[str
     quick = Normal(share=rules.normal_slow_share, window=rules.window)
     if facts.ended_by_caller:
         # It says nothing of errors, and of slowness only when the caller waited long enough.
-        return (
-            await _observe(unit, parts, facts.release_id, SLOW_SHARE, slow, quick) if slow else []
-        )
-    told = await _observe(unit, parts, facts.release_id, ERROR_SHARE, facts.failed, errors)
+        return _observe(unit, parts, facts.release_id, SLOW_SHARE, slow, quick) if slow else []
+    told = _observe(unit, parts, facts.release_id, ERROR_SHARE, facts.failed, errors)
     if not facts.failed:
-        told += await _observe(unit, parts, facts.release_id, REFUSAL_SHARE, facts.refused, own)
-        told += await _observe(unit, parts, facts.release_id, SLOW_SHARE, slow, quick)
+        told += _observe(unit, parts, facts.release_id, REFUSAL_SHARE, facts.refused, own)
+        told += _observe(unit, parts, facts.release_id, SLOW_SHARE, slow, quick)
     return told
 
 
-async def watch_thumb(
-    unit: Unit, parts: Parts, answer_id: str, release_id: str, *, up: bool
+def watch_thumb(
+    unit: UnitOfWork, parts: Parts, answer_id: str, release_id: str, *, up: bool
 ) -> list[str]:
     """Reasons of the alerts that this kept thumb raised; the one that it changes is taken back."""
     normal = Normal(
         reference=round(parts.share.reference * THUMBS_PART),
         window=round(parts.share.window * THUMBS_PART),
     )
-    thumb = await watches.thumb_row(unit, answer_id)
-    return await _observe(unit, parts, release_id, THUMBS_DOWN_SHARE, not up, normal, thumb)
+    thumb = watches.thumb_row(unit, answer_id)
+    return _observe(unit, parts, release_id, THUMBS_DOWN_SHARE, not up, normal, thumb)
 
 
-async def _observe(
-    unit: Unit,
+def _observe(
+    unit: UnitOfWork,
     parts: Parts,
     release_id: str,
     metric: str,
@@ -58,7 +56,7 @@ async def _observe(
 ) -> list[str]:
     """thumb: the one that is counted; what it said before is taken back."""
     now, changed_in = parts.now(), thumb.counted_in if thumb else UNCOUNTED
-    seen = await watches.observe_share(
+    seen = watches.observe_share(
         unit, release_id, metric, hit, normal, parts.share, now, changed_in
     )
     if thumb is not None:
@@ -66,7 +64,7 @@ async def _observe(
     if seen.finding is None:
         return []
     alert = _alert(release_id, metric, seen.finding, seen.window_start, now)
-    return [metric] if await alerts.raise_alert(unit, alert, now) else []
+    return [metric] if alerts.raise_alert(unit, alert, now) else []
 
 
 def _alert(

@@ -12,10 +12,8 @@ async def tell_stop(message: events.ConsumerStopped, delivery: Delivery, *, part
     """One alert a stop; a consumer that floods again after its restart is told again."""
     if delivery.tenant_id != MESH_TENANT:
         raise Fault(Reason.TENANT_MISMATCH)
-    async with delivery.apply() as unit:
-        alert = _alert(message, delivery.event_id)
-        raised = await alerts.raise_alert(unit, alert, parts.now())
-    if raised:
+    alert = _alert(message, delivery.event_id)
+    if await delivery.apply(lambda unit: alerts.raise_alert(unit, alert, parts.now())):
         parts.figures.alert(MESH_TENANT, message.reason)
 
 

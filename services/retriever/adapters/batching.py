@@ -1,13 +1,13 @@
-"""Joins searches that wait at the same time into one call of the vector store.
+"""Joins searches, and versions' vectors, that wait at the same time into one call of the store.
 
-The store's cost is mostly by call, not by vector: 32 searches in one call take about twice as long
-as one.
+Its cost is mostly by call, not by vector: 32 searches in one call take about twice as long as one.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.retriever.adapters.vector_store import Found, VectorStore
+from services.retriever.adapters.vector_store import Entity, Found, VectorStore
 from services.retriever.domain.vectors import Vector
 from tidemill.faults import Fault, Reason
 
@@ -72,3 +72,54 @@ class SearchBatcher:
         for one, hits in zip(batch, found, strict=True):
             if not one.answer.done():
                 one.answer.set_result(hits[: one.limit])
+
+
+@dataclass(frozen=True)
+class Upsert:
+    """Vectors to be written; the future ends when they are."""
+
+    entities: Sequence[Entity]
+    done: "asyncio.Future[None]"
+
+
+class UpsertBatcher:
+    """One call in flight a collection; versions that come meanwhile go together into the next."""
+
+    def __init__(self, store: VectorStore) -> None:
+        self._store = store
+        self._waiting: dict[str, list[Upsert]] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+
+    async def upsert(self, collection: str, entities: Sequence[Entity]) -> None:
+        """Returns once all of them are written. Raises what the store raises."""
+        upsert = Upsert(entities, asyncio.get_running_loop().create_future())
+        if collection in self._waiting:
+            self._waiting[collection].append(upsert)
+        else:
+            self._waiting[collection] = [upsert]
+            worker = asyncio.create_task(self._drain(collection))
+            self._workers.add(worker)
+            worker.add_done_callback(self._workers.discard)
+        await upsert.done
+
+    async def _drain(self, collection: str) -> None:
+        while waiting := self._waiting[collection]:
+            self._waiting[collection] = []
+            # Who was cancelled or ran out of time comes again by itself.
+            await self._write(collection, [each for each in waiting if not each.done.done()])
+        del self._waiting[collection]
+
+    async def _write(self, collection: str, batch: list[Upsert]) -> None:
+        error: Exception | None = None
+        try:
+            entities = [entity for each in batch for entity in each.entities]
+            await self._store.upsert(collection, entities)
+        except Exception as failed:
+            error = failed
+        for each in batch:
+            if each.done.done():
+                continue
+            if error is None:
+                each.done.set_result(None)
+            else:
+                each.done.set_exception(error)

@@ -1,11 +1,10 @@
 """What the retriever asks its rows; every query names the tenant."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import ColumnElement, Executable, collate, delete, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import ColumnElement, collate, delete, or_, select
+from sqlalchemy.orm import Session
 
 from services.retriever.adapters.store import ChunkRow, DocumentRow, IndexRow, VersionRow
 from services.retriever.domain.manifest import Row
@@ -13,7 +12,7 @@ from services.retriever.domain.manifest import Row
 PARAMETERS = 500
 """Values of one IN list; databases bound them."""
 PAGE = 1_000
-"""Rows that are taken at a time where there may be very many: a few milliseconds of work."""
+"""Rows that are taken at a time where there may be very many."""
 BY_CODE_POINT = {"sqlite": "BINARY", "postgresql": "C"}
 """The collation that orders texts as Python does; a server's own follows its language."""
 
@@ -34,41 +33,12 @@ def same_version() -> ColumnElement[bool]:
     )
 
 
-async def find_index(session: AsyncSession, tenant_id: str) -> IndexRow | None:
-    return await session.get(IndexRow, tenant_id)
-
-
-async def list_indexes(session: AsyncSession) -> list[IndexRow]:
+def list_indexes(session: Session) -> list[IndexRow]:
     query = select(IndexRow).where(IndexRow.collection != "").order_by(IndexRow.tenant_id)
-    return list((await session.scalars(query)).all())
+    return list((session.scalars(query)).all())
 
 
-async def next_revision(session: AsyncSession, tenant_id: str) -> int:
-    """Takes the tenant's next revision and, with it, the lock on the tenant's index."""
-    query = (
-        update(IndexRow)
-        .where(IndexRow.tenant_id == tenant_id)
-        .values(revision=IndexRow.revision + 1)
-        .returning(IndexRow.revision)
-        .execution_options(synchronize_session=False)
-    )
-    return int((await session.execute(query)).scalar_one())
-
-
-async def find_document(
-    session: AsyncSession, tenant_id: str, document_id: str
-) -> DocumentRow | None:
-    return await session.get(DocumentRow, (tenant_id, document_id))
-
-
-async def version_in_force(
-    session: AsyncSession, tenant_id: str, document_id: str
-) -> VersionRow | None:
-    query = select(VersionRow).where(*in_force(tenant_id), VersionRow.document_id == document_id)
-    return (await session.execute(query)).scalar_one_or_none()
-
-
-async def hidden_keys(session: AsyncSession, tenant_id: str, revision: int) -> list[int]:
+def hidden_keys(session: Session, tenant_id: str, revision: int) -> list[int]:
     """Keys of versions that may be in the vector store and are not in force at the revision."""
     query = select(VersionRow.version_key).where(
         VersionRow.tenant_id == tenant_id,
@@ -78,30 +48,12 @@ async def hidden_keys(session: AsyncSession, tenant_id: str, revision: int) -> l
             VersionRow.to_revision <= revision,
         ),
     )
-    return list((await session.scalars(query)).all())
+    return list((session.scalars(query)).all())
 
 
-async def chunks_of(
-    session: AsyncSession, tenant_id: str, chunk_ids: Sequence[str]
-) -> list[tuple[ChunkRow, VersionRow]]:
-    """The chunks that are known, each with its version."""
-    found: list[tuple[ChunkRow, VersionRow]] = []
-    for start in range(0, len(chunk_ids), PARAMETERS):
-        query = (
-            select(ChunkRow, VersionRow)
-            .join(VersionRow, same_version())
-            .where(
-                ChunkRow.tenant_id == tenant_id,
-                ChunkRow.chunk_id.in_(chunk_ids[start : start + PARAMETERS]),
-            )
-        )
-        found += [(chunk, version) for chunk, version in (await session.execute(query)).all()]
-    return found
-
-
-async def manifest_pages(session: AsyncSession, tenant_id: str) -> AsyncIterator[list[Row]]:
-    """Everything in force in the order of a manifest, PAGE rows at a time: all of a large tenant's
-    at once would keep the event loop from everybody else for as long as they take."""
+def manifest_pages(session: Session, tenant_id: str) -> Iterator[list[Row]]:
+    """Everything in force in the order of a manifest, PAGE rows at a time: nobody holds all of a
+    large tenant's at once."""
     order = BY_CODE_POINT[session.get_bind().dialect.name]
     document, chunk = VersionRow.document_id, ChunkRow.chunk_id
     query = (
@@ -110,61 +62,49 @@ async def manifest_pages(session: AsyncSession, tenant_id: str) -> AsyncIterator
         .where(*in_force(tenant_id))
         .order_by(collate(document, order), VersionRow.version, collate(chunk, order))
     )
-    async for page in _pages(session, query):
+    for page in session.execute(query.execution_options(yield_per=PAGE)).partitions():
         yield [(d, v, c) for d, v, c in page]
 
 
-async def _pages(session: AsyncSession, query: Executable) -> AsyncIterator[Sequence[Any]]:
-    found = await session.stream(query.execution_options(yield_per=PAGE))
-    async for page in found.partitions():
-        yield page
-
-
-async def tenants(session: AsyncSession) -> list[str]:
+def tenants(session: Session) -> list[str]:
     """Every tenant that ever had a document, withdrawn ones included."""
     query = select(IndexRow.tenant_id).order_by(IndexRow.tenant_id)
-    return list((await session.scalars(query)).all())
+    return list((session.scalars(query)).all())
 
 
-async def vectors_in_force(session: AsyncSession, tenant_id: str) -> list[tuple[str, bytes]]:
+def vectors_in_force(session: Session, tenant_id: str) -> list[tuple[str, bytes]]:
     """(chunk id, vector) of everything in force."""
     query = (
         select(ChunkRow.chunk_id, ChunkRow.vector)
         .join(VersionRow, same_version())
         .where(*in_force(tenant_id))
     )
-    return [(chunk_id, vector) for chunk_id, vector in (await session.execute(query)).all()]
+    return [(chunk_id, vector) for chunk_id, vector in (session.execute(query)).all()]
 
 
-async def known_keys(session: AsyncSession, tenant_id: str) -> set[int]:
+def known_keys(session: Session, tenant_id: str) -> set[int]:
     query = select(VersionRow.version_key).where(VersionRow.tenant_id == tenant_id)
-    keys: set[int] = set()
-    async for page in _pages(session, query):
-        keys.update(key for (key,) in page)
-    return keys
+    return set((session.scalars(query)).all())
 
 
-async def chunk_keys(session: AsyncSession, tenant_id: str) -> dict[str, int]:
+def chunk_keys(session: Session, tenant_id: str) -> dict[str, int]:
     """Chunk id to version key, of everything that must be in the vector store."""
     query = select(ChunkRow.chunk_id, ChunkRow.version_key).where(ChunkRow.tenant_id == tenant_id)
-    keys: dict[str, int] = {}
-    async for page in _pages(session, query):
-        keys.update((chunk_id, key) for chunk_id, key in page)
-    return keys
+    return {chunk_id: key for chunk_id, key in (session.execute(query)).all()}
 
 
-async def vectors_of(
-    session: AsyncSession, tenant_id: str, chunk_ids: Sequence[str]
+def vectors_of(
+    session: Session, tenant_id: str, chunk_ids: Sequence[str]
 ) -> list[tuple[str, int, bytes]]:
     """(chunk id, version key, vector); at most PARAMETERS chunks."""
     query = select(ChunkRow.chunk_id, ChunkRow.version_key, ChunkRow.vector).where(
         ChunkRow.tenant_id == tenant_id, ChunkRow.chunk_id.in_(chunk_ids)
     )
-    return [(c, k, v) for c, k, v in (await session.execute(query)).all()]
+    return [(c, k, v) for c, k, v in (session.execute(query)).all()]
 
 
-async def swept_keys(
-    session: AsyncSession, tenant_id: str, ended_before: datetime, staged_before: datetime
+def swept_keys(
+    session: Session, tenant_id: str, ended_before: datetime, staged_before: datetime
 ) -> list[int]:
     """Keys of versions that ended, or were overtaken while staged, before those times."""
     overtaken = (
@@ -185,11 +125,11 @@ async def swept_keys(
         )
         .limit(PARAMETERS)
     )
-    return list((await session.scalars(query)).all())
+    return list((session.scalars(query)).all())
 
 
-async def delete_versions(session: AsyncSession, tenant_id: str, keys: Sequence[int]) -> None:
+def delete_versions(session: Session, tenant_id: str, keys: Sequence[int]) -> None:
     for table in (ChunkRow, VersionRow):
-        await session.execute(
+        session.execute(
             delete(table).where(table.tenant_id == tenant_id, table.version_key.in_(keys))
         )

@@ -5,8 +5,9 @@ when it lost something, and a chunk's text exists in one place only.
 """
 
 from datetime import datetime
+from typing import cast
 
-from sqlalchemy import JSON, BigInteger, Boolean, Index, Integer, LargeBinary, String, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Index, Integer, LargeBinary, String, Table, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from services.retriever.domain.visibility import Span
@@ -87,3 +88,8 @@ class ChunkRow(Base):
     headings: Mapped[list[str]] = mapped_column(JSON)
     text: Mapped[str] = mapped_column(Text)
     vector: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+INDEXES, DOCUMENTS, VERSIONS, CHUNKS = (
+    cast(Table, row.__table__) for row in (IndexRow, DocumentRow, VersionRow, ChunkRow)
+)

@@ -5,14 +5,16 @@ Searches of a file are answered from a copy in memory (near_index.py), searches 
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import grpc
 from pymilvus import DataType, MilvusClient, MilvusException
 
 from services.retriever.adapters.near_index import NearIndex
@@ -28,6 +30,17 @@ SERVER_THREADS = 8
 CLOSE_SECONDS = 2.0
 CONTENTS_SECONDS = 600.0
 """Listing a whole collection takes many calls."""
+CHANNEL = {
+    # Attempts to connect end within five seconds and come a second apart, however long the server
+    # is away; as a rule they would be two minutes apart in the end. A channel of its own, for one
+    # that replaces another would go on with that one's waits.
+    "grpc.use_local_subchannel_pool": 1,
+    "grpc.initial_reconnect_backoff_ms": 1_000,
+    "grpc.min_reconnect_backoff_ms": 5_000,
+    "grpc.max_reconnect_backoff_ms": 1_000,
+}
+FILE_CHANNEL = CHANNEL | {"grpc.keepalive_time_ms": 2**31 - 1}
+"""milvus-lite, which is in this process, takes pings for an attack."""
 NOT_LOADED = 101
 """Milvus' code for a collection that a restart left on disk."""
 
@@ -50,6 +63,9 @@ class Found:
     score: float
 
 
+SearchCopy = Callable[..., list[list[Found]]]
+
+
 class VectorStore:
     """Connects on first use and again after a failure. Use as an async context manager.
 
@@ -63,6 +79,9 @@ class VectorStore:
         self._client: MilvusClient | None = None
         self._closed = False
         self._near: dict[str, NearIndex] = {}
+        self._near_turn = threading.Lock()
+        # Collections that were there at the last call that did not fail.
+        self._there: set[str] = set()
         # milvus-lite is safe for one caller at a time.
         threads = 1 if self._is_file else SERVER_THREADS
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="milvus")
@@ -90,9 +109,12 @@ class VectorStore:
 
     async def create_collection(self, name: str, dimensions: int) -> None:
         """Nothing when it is there."""
+        if name in self._there:
+            return
         create = partial(_create, name=name, dimensions=dimensions, timeout=self._timeout)
         if await self._call(name, create) and self._is_file:
             self._near.setdefault(name, NearIndex(dimensions))
+        self._there.add(name)
 
     @property
     def keeps_copies(self) -> bool:
@@ -106,24 +128,29 @@ class VectorStore:
 
     async def copy(self, name: str, entities: Sequence[Entity]) -> None:
         """Add what the store held before."""
-        await self._in_thread(partial(_remember, self._near[name], entities))
+        await self._in_thread(partial(self._remember, name, entities))
 
     async def upsert(self, name: str, entities: Sequence[Entity]) -> None:
         """In calls of bounded size, so that searches get their turn in between."""
         for start in range(0, len(entities), ROWS_A_CALL):
             part = entities[start : start + ROWS_A_CALL]
-            rows = [asdict(entity) for entity in part]
-            await self._call(name, partial(_upsert, name=name, rows=rows, timeout=self._timeout))
-            if name in self._near:
-                await self._in_thread(partial(_remember, self._near[name], part))
+            await self._call(name, partial(self._upsert, name, part))
+
+    def _upsert(self, name: str, entities: Sequence[Entity], client: MilvusClient) -> None:
+        rows = [
+            {"chunk_id": each.chunk_id, "version_key": each.version_key, "vector": each.vector}
+            for each in entities
+        ]
+        client.upsert(name, rows, timeout=self._timeout)
+        if name in self._near:
+            self._remember(name, entities)
 
     async def search(
         self, name: str, vectors: Sequence[Vector], limit: int, hidden: Sequence[int] = ()
     ) -> list[list[Found]]:
         """Nearest first, for each vector. hidden: version keys to leave out."""
-        if name in self._near:
-            near = partial(self._near[name].search, vectors, limit, hidden)
-            return [[Found(*hit) for hit in hits] for hits in await self._in_thread(near)]
+        if near := self.copy_of(name):
+            return await self._in_thread(partial(near, vectors, limit, hidden))
         answer = await self._call(
             name,
             lambda client: client.search(
@@ -140,6 +167,35 @@ class VectorStore:
         )
         return [[_found(hit) for hit in hits] for hits in answer]
 
+    def copy_of(self, name: str) -> SearchCopy | None:
+        """Searches the copy at once, from any thread, like search; None without one."""
+        near = self._near.get(name)
+        return None if near is None else partial(self._search_copy, near)
+
+    def _search_copy(
+        self,
+        near: NearIndex,
+        vectors: Sequence[Vector],
+        limit: int,
+        hidden: Sequence[int] = (),
+    ) -> list[list[Found]]:
+        with self._near_turn:
+            found = near.search(vectors, limit, hidden)
+        return [[Found(*hit) for hit in hits] for hits in found]
+
+    def _remember(self, name: str, entities: Sequence[Entity]) -> None:
+        near = self._near[name]
+        with self._near_turn:
+            for entity in entities:
+                near.upsert(entity.chunk_id, entity.version_key, entity.vector)
+            near.settle()
+
+    def _forget(self, name: str, keys: Sequence[int]) -> None:
+        near = self._near[name]
+        with self._near_turn:
+            near.delete_versions(keys)
+            near.settle()
+
     async def delete_versions(self, name: str, keys: Sequence[int]) -> None:
         """All chunks of these versions."""
         await self._call(
@@ -149,7 +205,7 @@ class VectorStore:
             ),
         )
         if name in self._near:
-            await self._in_thread(partial(_forget, self._near[name], keys))
+            await self._in_thread(partial(self._forget, name, keys))
 
     async def contents(self, name: str) -> dict[str, int]:
         """Chunk id to version key, of the whole collection."""
@@ -185,7 +241,9 @@ class VectorStore:
                     raise
             self._client.load_collection(name, timeout=self._timeout)
             return work(self._client)
-        except MilvusException as error:
+        except (MilvusException, grpc.RpcError) as error:
+            # It may be that the collection is gone; the next try looks.
+            self._there.discard(name)
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="milvus") from error
 
     def _connect(self) -> MilvusClient:
@@ -196,7 +254,8 @@ class VectorStore:
             # The logger of synchronous gRPC servers; the embedded one is the only one here.
             logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
             Path(self._address).parent.mkdir(parents=True, exist_ok=True)
-        return MilvusClient(uri=self._address, timeout=self._timeout)
+        options = FILE_CHANNEL if self._is_file else CHANNEL
+        return MilvusClient(uri=self._address, timeout=self._timeout, grpc_options=options)
 
     def _close(self) -> None:
         client, self._client = self._client, None
@@ -230,21 +289,6 @@ def _create(client: MilvusClient, *, name: str, dimensions: int, timeout: float)
             raise
         return False
     return True
-
-
-def _remember(near: NearIndex, entities: Sequence[Entity]) -> None:
-    for entity in entities:
-        near.upsert(entity.chunk_id, entity.version_key, entity.vector)
-    near.settle()
-
-
-def _forget(near: NearIndex, keys: Sequence[int]) -> None:
-    near.delete_versions(keys)
-    near.settle()
-
-
-def _upsert(client: MilvusClient, *, name: str, rows: list[dict[str, Any]], timeout: float) -> None:
-    client.upsert(name, rows, timeout=timeout)
 
 
 def _listed(keys: Sequence[int]) -> str:

@@ -7,65 +7,75 @@ again and finishes the work. Old vectors are swept later, when no search can sti
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
-from sqlalchemy import insert
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from services.retriever.adapters.queries import (
-    find_document,
-    find_index,
-    next_revision,
-    version_in_force,
-)
-from services.retriever.adapters.store import ChunkRow, DocumentRow, IndexRow, VersionRow
+from services.retriever.adapters.batching import UpsertBatcher
+from services.retriever.adapters.store import IndexRow
 from services.retriever.adapters.vector_store import Entity, VectorStore
+from services.retriever.adapters.versions import (
+    Values,
+    applied_version,
+    bring_into_force,
+    end_version_in_force,
+    set_applied_version,
+    stage_version,
+)
 from services.retriever.domain import vectors
 from services.retriever.domain.naming import collection_name, version_key
 from tidemill import topics
 from tidemill.api.common.v1 import EmbeddingModel
 from tidemill.api.events.v1 import ChunksEmbedded, DocumentIndexed, DocumentRetired
-from tidemill.bus import Bus, Delivery, Unit
+from tidemill.bus import Bus, Delivery, UnitOfWork
+from tidemill.db.rows import get_or_add
 from tidemill.faults import Fault, Reason
 
 
-@dataclass(frozen=True)
 class Indexing:
     """What the use cases work with."""
 
-    bus: Bus
-    vectors: VectorStore
+    def __init__(self, bus: Bus, vectors: VectorStore) -> None:
+        self.bus = bus
+        self.vectors = vectors
+        self.upserts = UpsertBatcher(vectors)
 
 
 async def take_embedded(indexing: Indexing, message: ChunksEmbedded, delivery: Delivery) -> None:
     """The version comes into force unless a higher one did; the earlier one stays until then."""
     entities = check(message, delivery)
-    if await _is_stale(indexing.bus, message, delivery.tenant_id):
-        return
     collection = await _stage(indexing.bus, message, delivery.tenant_id)
+    if collection is None:
+        return
     await indexing.vectors.create_collection(collection, message.embedding_model.dimensions)
-    await indexing.vectors.upsert(collection, entities)
-    async with delivery.apply() as unit:
-        await _take_into_force(unit, message)
+    await indexing.upserts.upsert(collection, entities)
+    await delivery.apply(partial(_take_into_force, message=message))
 
 
 async def retake_embedded(bus: Bus, message: ChunksEmbedded, delivery: Delivery) -> None:
     """Like take_embedded for the rows alone: in a rebuild the vector store follows from them."""
     check(message, delivery)
-    if await _is_stale(bus, message, delivery.tenant_id):
+
+    def work(unit: UnitOfWork) -> None:
+        if stage(unit, message) is not None:
+            _take_into_force(unit, message)
+
+    await delivery.apply(work)
+
+
+def _take_into_force(unit: UnitOfWork, message: ChunksEmbedded) -> None:
+    revision = next_revision(index_of(unit))
+    if not _take_version(unit, message.document_id, message.version, revision, retired=False):
         return
-    await _stage(bus, message, delivery.tenant_id)
-    async with delivery.apply() as unit:
-        await _take_into_force(unit, message)
-
-
-async def _take_into_force(unit: Unit, message: ChunksEmbedded) -> None:
-    revision = await next_revision(unit.session, unit.tenant_id)
-    if await _take_version(unit, message.document_id, message.version, retired=False):
-        await _end_version_in_force(unit, message.document_id, revision)
-        await _bring_into_force(unit, message, revision)
+    values = _staged(message, unit.clock.now())
+    chunks = _chunk_values(message, values["version_key"])
+    bring_into_force(unit.session, values, revision, chunks)
+    _publish_indexed(
+        unit,
+        message.document_id,
+        message.version,
+        message.embedding_model,
+        chunk_count=len(chunks),
+    )
 
 
 def check(message: ChunksEmbedded, delivery: Delivery) -> list[Entity]:
@@ -88,41 +98,35 @@ def _entities(message: ChunksEmbedded, key: int) -> Iterable[Entity]:
         yield Entity(embedded.chunk.chunk_id, key, vector)
 
 
-async def _is_stale(bus: Bus, message: ChunksEmbedded, tenant_id: str) -> bool:
-    async with bus.database.session() as session:
-        row = await find_document(session, tenant_id, message.document_id)
-    return row is not None and row.version >= message.version
+async def _stage(bus: Bus, message: ChunksEmbedded, tenant_id: str) -> str | None:
+    return await bus.write(tenant_id, partial(stage, message=message))
 
 
-async def _stage(bus: Bus, message: ChunksEmbedded, tenant_id: str) -> str:
-    """Name of the collection. Raises Fault(EMBEDDING_MODEL_MISMATCH)."""
-    async with bus.unit(tenant_id) as unit:
-        await next_or_first_revision(unit.session, tenant_id)
-        index = await _locked_index(unit.session, tenant_id)
-        if not index.model_version:
-            _choose_model(index, message.embedding_model)
-        if index.model != message.embedding_model:
-            raise Fault(Reason.EMBEDDING_MODEL_MISMATCH)
-        key = version_key(tenant_id, message.document_id, message.version)
-        if await unit.session.get(VersionRow, (tenant_id, key)) is None:
-            unit.session.add(_staged(message, key, unit.clock.now()))
-        return index.collection
+def stage(unit: UnitOfWork, message: ChunksEmbedded) -> str | None:
+    """Name of the collection; None when this version or a higher one was applied before.
+
+    Raises Fault(EMBEDDING_MODEL_MISMATCH).
+    """
+    if message.version <= (applied_version(unit.session, unit.tenant_id, message.document_id) or 0):
+        return None
+    index = index_of(unit)
+    if not index.model_version:
+        _choose_model(index, message.embedding_model)
+    if index.model != message.embedding_model:
+        raise Fault(Reason.EMBEDDING_MODEL_MISMATCH)
+    stage_version(unit.session, _staged(message, unit.clock.now()))
+    return index.collection
 
 
-async def next_or_first_revision(session: AsyncSession, tenant_id: str) -> int:
-    """Like next_revision, for a tenant that may have no index yet."""
-    if await find_index(session, tenant_id) is None:
-        try:
-            async with session.begin_nested():
-                await session.execute(insert(IndexRow).values(tenant_id=tenant_id, revision=0))
-        except IntegrityError:
-            # Another consumer was quicker; its row is as good.
-            session.expire_all()
-    return await next_revision(session, tenant_id)
+def index_of(unit: UnitOfWork) -> IndexRow:
+    """The tenant's index, locked; an empty one for a tenant that had none."""
+    return get_or_add(unit.session, IndexRow, tenant_id=unit.tenant_id)
 
 
-async def _locked_index(session: AsyncSession, tenant_id: str) -> IndexRow:
-    return await session.get_one(IndexRow, tenant_id, populate_existing=True)
+def next_revision(index: IndexRow) -> int:
+    """Every change of a tenant's index takes the next one."""
+    index.revision += 1
+    return index.revision
 
 
 def _choose_model(index: IndexRow, model: EmbeddingModel) -> None:
@@ -131,50 +135,41 @@ def _choose_model(index: IndexRow, model: EmbeddingModel) -> None:
     index.collection = collection_name(index.tenant_id, model.version)
 
 
-def _staged(message: ChunksEmbedded, key: int, now: datetime) -> VersionRow:
-    return VersionRow(
-        tenant_id=message.tenant_id,
-        version_key=key,
-        document_id=message.document_id,
-        version=message.version,
-        title=message.title,
-        source_uri=message.source_uri,
-        chunk_count=len(message.chunks),
-        staged_time=now,
-    )
+def _staged(message: ChunksEmbedded, now: datetime) -> Values:
+    return {
+        "tenant_id": message.tenant_id,
+        "version_key": version_key(message.tenant_id, message.document_id, message.version),
+        "document_id": message.document_id,
+        "version": message.version,
+        "title": message.title,
+        "source_uri": message.source_uri,
+        "chunk_count": len(message.chunks),
+        "staged_time": now,
+    }
 
 
-async def _take_version(unit: Unit, document_id: str, version: int, *, retired: bool) -> bool:
-    """False when this version or a higher one was applied before; the highest wins for good."""
-    row = await find_document(unit.session, unit.tenant_id, document_id)
-    if row is None:
-        row = DocumentRow(tenant_id=unit.tenant_id, document_id=document_id, version=0)
-        unit.session.add(row)
-    if row.version >= version:
+def _take_version(
+    unit: UnitOfWork, document_id: str, version: int, revision: int, *, retired: bool
+) -> bool:
+    """False when this version or a higher one was applied before; the highest wins for good. The
+    version in force, if there is one, ends."""
+    before = applied_version(unit.session, unit.tenant_id, document_id)
+    if before is not None and before >= version:
         return False
-    row.version, row.retired = version, retired
+    set_applied_version(
+        unit.session,
+        unit.tenant_id,
+        document_id,
+        version,
+        retired=retired,
+        is_new=before is None,
+    )
+    if before is not None:
+        end_version_in_force(unit.session, unit.tenant_id, document_id, revision, unit.clock.now())
     return True
 
 
-async def _end_version_in_force(unit: Unit, document_id: str, revision: int) -> None:
-    ended = await version_in_force(unit.session, unit.tenant_id, document_id)
-    if ended is not None:
-        ended.to_revision, ended.ended_time = revision, unit.clock.now()
-
-
-async def _bring_into_force(unit: Unit, message: ChunksEmbedded, revision: int) -> None:
-    key = version_key(unit.tenant_id, message.document_id, message.version)
-    version = await unit.session.get(VersionRow, (unit.tenant_id, key))
-    if version is None:
-        version = _staged(message, key, unit.clock.now())
-        unit.session.add(version)
-    version.from_revision = revision
-    await unit.session.flush()
-    await unit.session.execute(insert(ChunkRow), _chunk_values(message, key))
-    _publish_indexed(unit, message.document_id, message.version, message.embedding_model, version)
-
-
-def _chunk_values(message: ChunksEmbedded, key: int) -> list[dict[str, object]]:
+def _chunk_values(message: ChunksEmbedded, key: int) -> list[Values]:
     return [
         {
             "tenant_id": message.tenant_id,
@@ -190,19 +185,21 @@ def _chunk_values(message: ChunksEmbedded, key: int) -> list[dict[str, object]]:
 
 
 def _publish_indexed(
-    unit: Unit,
+    unit: UnitOfWork,
     document_id: str,
     version: int,
     model: EmbeddingModel,
-    row: VersionRow | None,
+    *,
+    chunk_count: int = 0,
+    retired: bool = False,
 ) -> None:
     event = DocumentIndexed(
         tenant_id=unit.tenant_id,
         document_id=document_id,
         version=version,
-        chunk_count=row.chunk_count if row is not None else 0,
+        chunk_count=chunk_count,
         embedding_model=model,
-        retired=row is None,
+        retired=retired,
     )
     unit.publish(topics.DOCUMENTS_INDEXED, document_id, event)
 
@@ -211,9 +208,11 @@ async def take_retired(message: DocumentRetired, delivery: Delivery) -> None:
     """No version at or below this one is found any more, whenever its chunks arrive."""
     if message.tenant_id != delivery.tenant_id or message.document_id != delivery.aggregate_id:
         raise Fault(Reason.TENANT_MISMATCH)
-    async with delivery.apply() as unit:
-        revision = await next_or_first_revision(unit.session, unit.tenant_id)
-        if await _take_version(unit, message.document_id, message.version, retired=True):
-            await _end_version_in_force(unit, message.document_id, revision)
-            index = await _locked_index(unit.session, unit.tenant_id)
-            _publish_indexed(unit, message.document_id, message.version, index.model, None)
+    await delivery.apply(partial(_retire, message=message))
+
+
+def _retire(unit: UnitOfWork, message: DocumentRetired) -> None:
+    index = index_of(unit)
+    revision = next_revision(index)
+    if _take_version(unit, message.document_id, message.version, revision, retired=True):
+        _publish_indexed(unit, message.document_id, message.version, index.model, retired=True)

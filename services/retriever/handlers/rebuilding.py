@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from services.retriever.adapters import queries
 from services.retriever.adapters.store import DocumentRow
 from services.retriever.adapters.vector_store import VectorStore
+from services.retriever.adapters.versions import applied_version
 from services.retriever.handlers.searching import describe_index
 from services.retriever.handlers.upkeep import Upkeep
 from services.retriever.settings import RetrieverSettings
@@ -20,24 +21,27 @@ from tidemill.rebuild.digests import rows_hash, table_hash
 
 async def digests(database: Database) -> dict[str, str]:
     """The manifest of each tenant's index, its texts and vectors, and what is withdrawn."""
-    async with database.session() as session:
-        tenants = await queries.tenants(session)
-        found = {"documents": await table_hash(session, DocumentRow)}
-        for tenant in tenants:
-            vectors = await queries.vectors_in_force(session, tenant)
-            found[f"vectors/{tenant}"] = rows_hash(vectors)
+    tenants, found = await database.read(_digests)
     for tenant in tenants:
         found[f"manifest/{tenant}"] = (await describe_index(database, tenant)).manifest_hash
     return found
 
 
-async def wanted(session: AsyncSession, row: OutboxRow) -> bool:
+def _digests(session: Session) -> tuple[list[str], dict[str, str]]:
+    tenants = queries.tenants(session)
+    found = {"documents": table_hash(session, DocumentRow)}
+    for tenant in tenants:
+        found[f"vectors/{tenant}"] = rows_hash(queries.vectors_in_force(session, tenant))
+    return tenants, found
+
+
+def wanted(session: Session, row: OutboxRow) -> bool:
     """News of a version that a later one has replaced is of no use to anyone."""
     if not row.topic.startswith("documents.indexed"):
         return True
     event = DocumentIndexed.FromString(row.value or b"")
-    document = await queries.find_document(session, event.tenant_id, event.document_id)
-    return document is None or document.version <= event.version
+    applied = applied_version(session, event.tenant_id, event.document_id)
+    return applied is None or applied <= event.version
 
 
 async def settle(bus: Bus, clock: Clock, settings: RetrieverSettings, address: Path | None) -> None:
@@ -53,12 +57,9 @@ async def settle(bus: Bus, clock: Clock, settings: RetrieverSettings, address: P
 
 async def forget_ended(bus: Bus, upkeep: Upkeep) -> None:
     """Their rows alone: no vector of theirs was written."""
-    async with bus.database.session() as session:
-        indexes = await queries.list_indexes(session)
-    for index in indexes:
+    for index in await bus.database.read(queries.list_indexes):
         while keys := await upkeep.ended(index):
-            async with bus.unit(index.tenant_id) as unit:
-                await queries.delete_versions(unit.session, index.tenant_id, keys)
+            await upkeep.forget_versions(index, keys)
 
 
 def upkeep_of(bus: Bus, store: VectorStore, clock: Clock, settings: RetrieverSettings) -> Upkeep:

@@ -1,10 +1,11 @@
 """Keeps the vector store equal to the rows: repairs it at start, sweeps it while running."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 
 import structlog
+from sqlalchemy.orm import Session
 
 from services.retriever.adapters import queries
 from services.retriever.adapters.store import IndexRow
@@ -51,14 +52,12 @@ class Upkeep:
                 await self._store.begin_copy(index.collection, index.dimensions)
             # Contents first: what is staged after this look is then known to the rows.
             contents = await self._store.contents(index.collection)
-            async with self._bus.database.session() as session:
-                wanted = await queries.chunk_keys(session, index.tenant_id)
-                known = await queries.known_keys(session, index.tenant_id)
-            missing, unknown = await asyncio.to_thread(differences, contents, wanted, known)
+            compare = partial(compared, tenant_id=index.tenant_id, contents=contents)
+            wanted, missing, unknown = await self._bus.database.read(compare)
             await self._restore(index, missing)
             await self._remove(index, unknown)
             if self._store.keeps_copies:
-                await self._copy(index, list(wanted))
+                await self._copy(index, wanted)
             if missing or unknown:
                 log.warning("index_repaired", restored=len(missing), removed=len(unknown))
         self.reconciled = True
@@ -70,21 +69,27 @@ class Upkeep:
         for index in await self._indexes():
             while keys := await self.ended(index):
                 await self._remove(index, keys)
-                async with self._bus.unit(index.tenant_id) as unit:
-                    await queries.delete_versions(unit.session, index.tenant_id, keys)
+                await self.forget_versions(index, keys)
                 log.info("versions_swept", count=len(keys))
 
     async def ended(self, index: IndexRow) -> list[int]:
         """Keys of some versions that no search can still need; none when all are swept."""
         now = self._clock.now()
-        async with self._bus.database.session() as session:
-            return await queries.swept_keys(
+        return await self._bus.database.read(
+            lambda session: queries.swept_keys(
                 session, index.tenant_id, now - self._grace, now - self._staged_grace
             )
+        )
+
+    async def forget_versions(self, index: IndexRow, keys: list[int]) -> None:
+        """Their rows."""
+        await self._bus.write(
+            index.tenant_id,
+            lambda unit: queries.delete_versions(unit.session, index.tenant_id, keys),
+        )
 
     async def _indexes(self) -> list[IndexRow]:
-        async with self._bus.database.session() as session:
-            return await queries.list_indexes(session)
+        return await self._bus.database.read(queries.list_indexes)
 
     async def _restore(self, index: IndexRow, chunk_ids: list[str]) -> None:
         async for entities in self._entities(index, chunk_ids):
@@ -98,8 +103,8 @@ class Upkeep:
         """What the rows hold of these chunks, a page at a time."""
         for start in range(0, len(chunk_ids), queries.PARAMETERS):
             part = chunk_ids[start : start + queries.PARAMETERS]
-            async with self._bus.database.session() as session:
-                rows = await queries.vectors_of(session, index.tenant_id, part)
+            find = partial(queries.vectors_of, tenant_id=index.tenant_id, chunk_ids=part)
+            rows = await self._bus.database.read(find)
             decoded = [(c, k, vectors.decode(v, index.dimensions)) for c, k, v in rows]
             yield [Entity(c, k, vector) for c, k, vector in decoded if vector is not None]
 
@@ -109,12 +114,14 @@ class Upkeep:
             await self._store.delete_versions(index.collection, part)
 
 
-def differences(
-    contents: dict[str, int], wanted: dict[str, int], known: set[int]
-) -> tuple[list[str], list[int]]:
-    """Chunks that the vector store lacks, and version keys in it that the rows do not know.
-
-    contents, wanted: chunk id to version key, of the vector store and of the rows.
-    """
+def compared(
+    session: Session, tenant_id: str, contents: dict[str, int]
+) -> tuple[list[str], list[str], list[int]]:
+    """Chunks of the rows, those of them that the vector store lacks, and version keys of it that
+    the rows do not know. contents: chunk id to version key. In the database's thread, because a
+    large index takes seconds."""
+    wanted = queries.chunk_keys(session, tenant_id)
+    known = queries.known_keys(session, tenant_id)
     missing = [chunk for chunk, key in wanted.items() if contents.get(chunk) != key]
-    return missing, sorted({key for key in contents.values() if key not in known})
+    unknown = sorted({key for key in contents.values() if key not in known})
+    return list(wanted), missing, unknown

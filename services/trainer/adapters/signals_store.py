@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import and_, func, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from services.trainer.adapters.store import AnswerRow, FeedbackRow, FeedbackState
 from services.trainer.domain.lessons import Skip
@@ -14,11 +14,9 @@ from services.trainer.domain.signals import Answer, Feedback, Kind, Passage
 CHUNK = 400
 
 
-async def add_answer(
-    session: AsyncSession, tenant_id: str, answer: Answer, evaluation: bool
-) -> bool:
+def add_answer(session: Session, tenant_id: str, answer: Answer, evaluation: bool) -> bool:
     """Keep the answer; False when it is there already."""
-    if await session.get(AnswerRow, (tenant_id, answer.answer_id)):
+    if session.get(AnswerRow, (tenant_id, answer.answer_id)):
         return False
     shown = [[p.marker, p.chunk_id, p.document_id] for p in answer.passages]
     row = AnswerRow(
@@ -33,19 +31,18 @@ async def add_answer(
         evaluation=evaluation,
     )
     session.add(row)
-    await session.flush()
     return True
 
 
-async def add_feedback(
-    session: AsyncSession,
+def add_feedback(
+    session: Session,
     tenant_id: str,
     feedback: Feedback,
     received: datetime,
     traceparent: str,
 ) -> FeedbackRow | None:
     """Keep the feedback as waiting; None when its id is there already."""
-    if await session.get(FeedbackRow, (tenant_id, feedback.feedback_id)):
+    if session.get(FeedbackRow, (tenant_id, feedback.feedback_id)):
         return None
     row = FeedbackRow(
         tenant_id=tenant_id,
@@ -62,37 +59,34 @@ async def add_feedback(
         state=FeedbackState.WAITING.value,
     )
     session.add(row)
-    await session.flush()
     return row
 
 
-async def answer_row(session: AsyncSession, tenant_id: str, answer_id: str) -> AnswerRow | None:
-    return await session.get(AnswerRow, (tenant_id, answer_id))
+def answer_row(session: Session, tenant_id: str, answer_id: str) -> AnswerRow | None:
+    return session.get(AnswerRow, (tenant_id, answer_id))
 
 
-async def waiting_for(
-    session: AsyncSession, tenant_id: str, answer_id: str
-) -> Sequence[FeedbackRow]:
+def waiting_for(session: Session, tenant_id: str, answer_id: str) -> Sequence[FeedbackRow]:
     """Feedback that waits for the answer, as its subject or as the one it prefers."""
     query = select(FeedbackRow).where(
         FeedbackRow.tenant_id == tenant_id,
         FeedbackRow.state == FeedbackState.WAITING,
         or_(FeedbackRow.answer_id == answer_id, FeedbackRow.other == answer_id),
     )
-    return (await session.scalars(query)).all()
+    return (session.scalars(query)).all()
 
 
-async def give_up_waiting(session: AsyncSession, before: datetime) -> int:
+def give_up_waiting(session: Session, before: datetime) -> int:
     """Skip what was received before that time and still waits; returns how many."""
     waits = and_(FeedbackRow.state == FeedbackState.WAITING, FeedbackRow.received_time < before)
-    count = await session.scalar(select(func.count()).select_from(FeedbackRow).where(waits))
+    count = session.scalar(select(func.count()).select_from(FeedbackRow).where(waits))
     if count:
         given_up = {"state": FeedbackState.SKIPPED, "reason": Skip.ANSWER_UNKNOWN}
-        await session.execute(update(FeedbackRow).where(waits).values(**given_up))
+        session.execute(update(FeedbackRow).where(waits).values(**given_up))
     return count or 0
 
 
-async def news(session: AsyncSession, at_least: int) -> Sequence[tuple[str, int]]:
+def news(session: Session, at_least: int) -> Sequence[tuple[str, int]]:
     """Tenants and how much usable feedback no run has taken, where it is at least so much."""
     query = (
         select(FeedbackRow.tenant_id, func.count())
@@ -101,10 +95,10 @@ async def news(session: AsyncSession, at_least: int) -> Sequence[tuple[str, int]
         .having(func.count() >= at_least)
         .order_by(FeedbackRow.tenant_id)
     )
-    return [(tenant, count) for tenant, count in await session.execute(query)]
+    return [(tenant, count) for tenant, count in session.execute(query)]
 
 
-async def usable(session: AsyncSession, tenant_id: str, limit: int) -> Sequence[FeedbackRow]:
+def usable(session: Session, tenant_id: str, limit: int) -> Sequence[FeedbackRow]:
     """The newest usable feedback."""
     query = (
         select(FeedbackRow)
@@ -112,10 +106,10 @@ async def usable(session: AsyncSession, tenant_id: str, limit: int) -> Sequence[
         .order_by(FeedbackRow.recorded_time.desc(), FeedbackRow.feedback_id.desc())
         .limit(limit)
     )
-    return (await session.scalars(query)).all()
+    return (session.scalars(query)).all()
 
 
-async def answers(session: AsyncSession, tenant_id: str, answer_ids: set[str]) -> dict[str, Answer]:
+def answers(session: Session, tenant_id: str, answer_ids: set[str]) -> dict[str, Answer]:
     found: dict[str, Answer] = {}
     wanted = sorted(answer_ids)
     for start in range(0, len(wanted), CHUNK):
@@ -123,23 +117,21 @@ async def answers(session: AsyncSession, tenant_id: str, answer_ids: set[str]) -
         query = select(AnswerRow).where(
             AnswerRow.tenant_id == tenant_id, AnswerRow.answer_id.in_(part)
         )
-        found |= {row.answer_id: answer_of(row) for row in await session.scalars(query)}
+        found |= {row.answer_id: answer_of(row) for row in session.scalars(query)}
     return found
 
 
-async def thumbs_down(session: AsyncSession, tenant_id: str) -> dict[str, datetime]:
+def thumbs_down(session: Session, tenant_id: str) -> dict[str, datetime]:
     """Answers with a thumb down, and when the last one came."""
     query = (
         select(FeedbackRow.answer_id, func.max(FeedbackRow.recorded_time))
         .where(FeedbackRow.tenant_id == tenant_id, FeedbackRow.kind == Kind.THUMB_DOWN)
         .group_by(FeedbackRow.answer_id)
     )
-    return {answer_id: time for answer_id, time in await session.execute(query)}
+    return {answer_id: time for answer_id, time in session.execute(query)}
 
 
-async def take_news(
-    session: AsyncSession, tenant_id: str, run_id: str, upto: datetime
-) -> list[str]:
+def take_news(session: Session, tenant_id: str, run_id: str, upto: datetime) -> list[str]:
     """Mark what was received up to then, and no run has taken, as this run's; returns its ids."""
     query = select(FeedbackRow.feedback_id).where(
         FeedbackRow.tenant_id == tenant_id,
@@ -147,36 +139,34 @@ async def take_news(
         FeedbackRow.state == FeedbackState.USABLE,
         FeedbackRow.received_time <= upto,
     )
-    taken = sorted((await session.scalars(query)).all())
-    await mark_taken(session, tenant_id, run_id, taken)
+    taken = sorted((session.scalars(query)).all())
+    mark_taken(session, tenant_id, run_id, taken)
     return taken
 
 
-async def mark_taken(
-    session: AsyncSession, tenant_id: str, run_id: str, feedback_ids: Sequence[str]
-) -> None:
+def mark_taken(session: Session, tenant_id: str, run_id: str, feedback_ids: Sequence[str]) -> None:
     """The first run that took a piece of feedback keeps it."""
     for start in range(0, len(feedback_ids), CHUNK):
         part = feedback_ids[start : start + CHUNK]
         free = (FeedbackRow.tenant_id == tenant_id, FeedbackRow.run_id == "")
-        await session.execute(
+        session.execute(
             update(FeedbackRow)
             .where(*free, FeedbackRow.feedback_id.in_(part))
             .values(run_id=run_id)
         )
 
 
-async def tenants(session: AsyncSession) -> list[str]:
+def tenants(session: Session) -> list[str]:
     """Everyone who has given feedback."""
     query = select(FeedbackRow.tenant_id).distinct().order_by(FeedbackRow.tenant_id)
-    return list((await session.scalars(query)).all())
+    return list((session.scalars(query)).all())
 
 
-async def outcomes(session: AsyncSession, tenant_id: str) -> dict[tuple[str, str], int]:
+def outcomes(session: Session, tenant_id: str) -> dict[tuple[str, str], int]:
     """How much feedback is in each (state, reason)."""
     pair = (FeedbackRow.state, FeedbackRow.reason)
     query = select(*pair, func.count()).where(FeedbackRow.tenant_id == tenant_id).group_by(*pair)
-    return {(state, reason): count for state, reason, count in await session.execute(query)}
+    return {(state, reason): count for state, reason, count in session.execute(query)}
 
 
 def answer_of(row: AnswerRow) -> Answer:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from services.trainer.adapters import signals_store as signals
 from services.trainer.adapters.store import FeedbackRow
@@ -26,17 +26,17 @@ class Harvest:
     traceparents: tuple[str, ...]
 
 
-async def harvest(session: AsyncSession, tenant_id: str, limits: Limits) -> Harvest:
-    rows = await signals.usable(session, tenant_id, limits.max_examples * LOOKBACK)
+def harvest(session: Session, tenant_id: str, limits: Limits) -> Harvest:
+    rows = signals.usable(session, tenant_id, limits.max_examples * LOOKBACK)
     wanted = {row.answer_id for row in rows} | {row.other for row in rows if row.other}
-    answers = await signals.answers(session, tenant_id, wanted)
+    answers = signals.answers(session, tenant_id, wanted)
     lessons = []
     for row in rows:
         feedback = signals.feedback_of(row)
         lesson = lesson_of(feedback, answers[row.answer_id], answers.get(row.other))
         if isinstance(lesson, Lesson):
             lessons.append(lesson)
-    withdrawn = await signals.thumbs_down(session, tenant_id)
+    withdrawn = signals.thumbs_down(session, tenant_id)
     return _harvest(select(lessons, withdrawn, limits), rows)
 
 

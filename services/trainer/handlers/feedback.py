@@ -2,16 +2,17 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from opentelemetry.metrics import Meter
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from services.trainer.adapters import signals_store as signals
 from services.trainer.adapters.store import AnswerRow, FeedbackRow, FeedbackState
 from services.trainer.domain.lessons import Skip, lesson_of
 from services.trainer.domain.signals import Answer, Feedback, Kind
-from tidemill.bus import Delivery
+from tidemill.bus import Delivery, UnitOfWork
 from tidemill.clock import Clock
 from tidemill.db import Database
 from tidemill.telemetry.tracing import current_traceparent
@@ -45,27 +46,29 @@ async def record_answer(
     answer: Answer, evaluation: bool, delivery: Delivery, meter: FeedbackMeter
 ) -> None:
     """Keep an answer and judge the feedback that waited for it."""
-    verdicts = []
-    async with delivery.apply() as unit:
-        session, tenant = unit.session, delivery.tenant_id
-        if not await signals.add_answer(session, tenant, answer, evaluation):
-            return
-        for row in await signals.waiting_for(session, tenant, answer.answer_id):
-            verdicts.append(await settle(session, row))
-    for verdict in verdicts:
+
+    def work(unit: UnitOfWork) -> list[Verdict]:
+        session, tenant = unit.session, unit.tenant_id
+        if not signals.add_answer(session, tenant, answer, evaluation):
+            return []
+        waiting = signals.waiting_for(session, tenant, answer.answer_id)
+        return [settle(session, row) for row in waiting]
+
+    for verdict in await delivery.apply(work):
         meter.count(verdict)
 
 
 async def record_feedback(feedback: Feedback, delivery: Delivery, meter: FeedbackMeter) -> None:
     """Keep feedback and judge it, or let it wait for its answer."""
-    async with delivery.apply() as unit:
-        trace = current_traceparent() or delivery.traceparent
-        now = delivery.clock.now()
-        row = await signals.add_feedback(unit.session, delivery.tenant_id, feedback, now, trace)
-        if row is None:
-            return
-        verdict = await settle(unit.session, row)
-    meter.count(verdict)
+    trace, now = current_traceparent() or delivery.traceparent, delivery.clock.now()
+
+    def work(unit: UnitOfWork) -> Verdict | None:
+        row = signals.add_feedback(unit.session, unit.tenant_id, feedback, now, trace)
+        return settle(unit.session, row) if row else None
+
+    verdict = await delivery.apply(work)
+    if verdict is not None:
+        meter.count(verdict)
 
 
 async def give_up_waiting(
@@ -73,25 +76,24 @@ async def give_up_waiting(
 ) -> int:
     """Skip feedback whose answer did not come in time; returns how much."""
     before: datetime = clock.now() - wait
-    async with database.transaction() as session:
-        count = await signals.give_up_waiting(session, before)
+    count = await database.write(partial(signals.give_up_waiting, before=before))
     if count:
         log.warning("feedback_given_up", reason=Skip.ANSWER_UNKNOWN.value, count=count)
         meter.count(Verdict(FeedbackState.SKIPPED, Skip.ANSWER_UNKNOWN), count)
     return count
 
 
-async def settle(session: AsyncSession, row: FeedbackRow) -> Verdict:
+def settle(session: Session, row: FeedbackRow) -> Verdict:
     """Judge one row and write the verdict into it."""
-    verdict = await judge(session, row)
+    verdict = judge(session, row)
     row.state, row.reason = verdict.state.value, verdict.reason
     return verdict
 
 
-async def judge(session: AsyncSession, row: FeedbackRow) -> Verdict:
+def judge(session: Session, row: FeedbackRow) -> Verdict:
     feedback = signals.feedback_of(row)
-    answer = await signals.answer_row(session, row.tenant_id, feedback.answer_id)
-    other = await preferred(session, row.tenant_id, feedback)
+    answer = signals.answer_row(session, row.tenant_id, feedback.answer_id)
+    other = preferred(session, row.tenant_id, feedback)
     if answer is None or (feedback.kind is Kind.PREFERRED_ANSWER and other is None):
         return Verdict(FeedbackState.WAITING)
     if answer.evaluation or (other is not None and other.evaluation):
@@ -103,7 +105,7 @@ async def judge(session: AsyncSession, row: FeedbackRow) -> Verdict:
     return Verdict(FeedbackState.USABLE)
 
 
-async def preferred(session: AsyncSession, tenant_id: str, feedback: Feedback) -> AnswerRow | None:
+def preferred(session: Session, tenant_id: str, feedback: Feedback) -> AnswerRow | None:
     if feedback.kind is not Kind.PREFERRED_ANSWER:
         return None
-    return await signals.answer_row(session, tenant_id, feedback.other)
+    return signals.answer_row(session, tenant_id, feedback.other)

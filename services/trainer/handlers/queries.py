@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sqlalchemy.orm import Session
+
 from services.trainer.adapters import runs_store
 from services.trainer.adapters import signals_store as signals
 from services.trainer.adapters.store import FeedbackState, LineageRow, RunRow
@@ -31,17 +33,21 @@ class TriggerState:
 
 
 async def list_runs(database: Database, tenant_id: str, before: int | None, size: int) -> RunPage:
-    async with database.session() as session:
-        rows = await runs_store.page(session, tenant_id, before, size + 1)
+    rows = await database.read(
+        lambda session: runs_store.page(session, tenant_id, before, size + 1)
+    )
     more = len(rows) > size
     return RunPage(rows[:size], rows[size - 1].number if more else None)
 
 
 async def trigger_state(database: Database, tenant_id: str, limits: Limits) -> TriggerState:
-    async with database.session() as session:
-        found = await harvest(session, tenant_id, limits)
-        outcomes = await signals.outcomes(session, tenant_id)
-        training = await runs_store.is_training(session, tenant_id)
+    found, outcomes, training = await database.read(
+        lambda session: (
+            harvest(session, tenant_id, limits),
+            signals.outcomes(session, tenant_id),
+            runs_store.is_training(session, tenant_id),
+        )
+    )
     skipped = {
         reason: count
         for (state, reason), count in outcomes.items()
@@ -55,8 +61,11 @@ async def lineage_of(
     database: Database, tenant_id: str, adapter: str
 ) -> tuple[RunRow, Sequence[LineageRow]]:
     """The run behind an adapter and the feedback behind the run; Fault(NOT_FOUND)."""
-    async with database.session() as session:
-        run = await runs_store.run_of_adapter(session, tenant_id, adapter)
+
+    def find(session: Session) -> tuple[RunRow, Sequence[LineageRow]]:
+        run = runs_store.run_of_adapter(session, tenant_id, adapter)
         if run is None:
             raise Fault(Reason.NOT_FOUND, resource="adapter")
-        return run, await runs_store.lineage(session, run.run_id)
+        return run, runs_store.lineage(session, run.run_id)
+
+    return await database.read(find)

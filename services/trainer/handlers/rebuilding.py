@@ -1,8 +1,9 @@
 """How the trainer reads its runs back when its rows are built again; it trains nothing."""
 
 from datetime import timedelta
+from functools import partial
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from services.trainer.adapters import signals_store as signals
 from services.trainer.adapters.store import (
@@ -17,7 +18,7 @@ from services.trainer.domain.dataset import Limits, snapshot
 from services.trainer.handlers.datasets import harvest
 from services.trainer.handlers.feedback import FeedbackMeter, give_up_waiting
 from tidemill.api.events import v1 as events
-from tidemill.bus import Unit
+from tidemill.bus import UnitOfWork
 from tidemill.bus.envelope import TRACEPARENT, Record
 from tidemill.clock import Clock
 from tidemill.db import Database
@@ -28,17 +29,17 @@ PROGRESS = ("reason", "steps_done", "steps_planned", "loss", "failures", "retry_
 """What a run tells at its end; the run folder has it until then."""
 
 
-async def restore_run(message: events.RunChanged, record: Record, unit: Unit) -> None:
+def restore_run(message: events.RunChanged, record: Record, unit: UnitOfWork) -> None:
     """The run as it was told; its folder, if it is still there, lets it go on."""
-    row = await unit.session.get(RunRow, message.run_id)
+    row = unit.session.get(RunRow, message.run_id)
     if row is None:
         row = run_row(message, record)
         unit.session.add(row)
-        await unit.session.flush()
+        unit.session.flush()
         pairs = [(lesson.feedback_id, lesson.answer_id) for lesson in message.examples]
         unit.session.add_all(lineage_rows(row.tenant_id, row.run_id, pairs))
         taken = list(message.taken_feedback_ids)
-        await signals.mark_taken(unit.session, row.tenant_id, row.run_id, taken)
+        signals.mark_taken(unit.session, row.tenant_id, row.run_id, taken)
     if message.state == events.RUN_STATE_RUNNING:
         return
     succeeded = message.state == events.RUN_STATE_SUCCEEDED
@@ -73,17 +74,20 @@ async def settle(database: Database, clock: Clock, wait: timedelta, meter: Feedb
 
 async def digests(database: Database, limits: Limits) -> dict[str, str]:
     """The data set that each tenant's next run would learn, signals, runs and lineage."""
-    async with database.session() as session:
-        found = {
-            "answers": await table_hash(session, AnswerRow),
-            "feedback": await table_hash(session, FeedbackRow, ("received_time", "traceparent")),
-            "lineage": await table_hash(session, LineageRow),
-            "runs": await table_hash(session, RunRow, (*PROGRESS, "traceparent")),
-        }
-        for tenant in await signals.tenants(session):
-            found[f"dataset/{tenant}"] = await dataset_hash(session, tenant, limits)
+    return await database.read(partial(_digests, limits=limits))
+
+
+def _digests(session: Session, limits: Limits) -> dict[str, str]:
+    found = {
+        "answers": table_hash(session, AnswerRow),
+        "feedback": table_hash(session, FeedbackRow, ("received_time", "traceparent")),
+        "lineage": table_hash(session, LineageRow),
+        "runs": table_hash(session, RunRow, (*PROGRESS, "traceparent")),
+    }
+    for tenant in signals.tenants(session):
+        found[f"dataset/{tenant}"] = dataset_hash(session, tenant, limits)
     return found
 
 
-async def dataset_hash(session: AsyncSession, tenant_id: str, limits: Limits) -> str:
-    return snapshot((await harvest(session, tenant_id, limits)).lessons).content_hash
+def dataset_hash(session: Session, tenant_id: str, limits: Limits) -> str:
+    return snapshot(harvest(session, tenant_id, limits).lessons).content_hash

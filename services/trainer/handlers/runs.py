@@ -4,10 +4,12 @@ import asyncio
 import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
 from opentelemetry.trace import Link, Tracer
+from sqlalchemy.orm import Session
 
 from services.trainer.adapters import run_folder, runs_store
 from services.trainer.adapters import signals_store as signals
@@ -22,7 +24,7 @@ from services.trainer.handlers.datasets import Harvest, harvest
 from services.trainer.handlers.telling import run_changed, trained
 from tidemill import topics
 from tidemill.artifacts import Artifact, ArtifactStore, store_faults
-from tidemill.bus import Bus, Unit
+from tidemill.bus import Bus, UnitOfWork
 from tidemill.clock import Clock, Stopwatch
 from tidemill.db import Database
 from tidemill.db.rivals import is_rival, rival_won
@@ -72,23 +74,22 @@ async def due_tenant(
     too_few: news counts that were found not to be enough once lessons of the same prompt or user
     fell together; kept by the caller, so that nothing is harvested twice for the same answer.
     """
-    async with place.database.session() as session:
-        for tenant, count in await signals.news(session, rules.trigger.min_feedback):
-            if too_few.get(tenant) == count:
-                continue
-            found = await harvest(session, tenant, rules.limits)
-            now = now_of(place, tenant, found)
-            if rules.trigger.fires(found.fresh, found.first, found.last, now):
-                return tenant, found
-            if found.fresh < rules.trigger.min_feedback:
-                too_few[tenant] = count
+    news = partial(signals.news, at_least=rules.trigger.min_feedback)
+    for tenant, count in await place.database.read(news):
+        if too_few.get(tenant) == count:
+            continue
+        found = await place.database.read(partial(harvest, tenant_id=tenant, limits=rules.limits))
+        now = now_of(place, tenant, found)
+        if rules.trigger.fires(found.fresh, found.first, found.last, now):
+            return tenant, found
+        if found.fresh < rules.trigger.min_feedback:
+            too_few[tenant] = count
     return None
 
 
 async def may_come_due(place: Place, rules: Rules, too_few: dict[str, int]) -> bool:
     """Whether a tenant has feedback enough, which only has to pause or to grow old."""
-    async with place.database.session() as session:
-        news = await signals.news(session, rules.trigger.min_feedback)
+    news = await place.database.read(partial(signals.news, at_least=rules.trigger.min_feedback))
     return any(too_few.get(tenant) != count for tenant, count in news)
 
 
@@ -119,28 +120,19 @@ async def plan_run(
         context=context_of(found.traceparents[0] if found.traceparents else ""),
         links=links_of(found.traceparents),
     ) as span:
-        async with place.database.session() as session:
-            number = await runs_store.next_number(session, tenant)
+        number = await place.database.read(partial(runs_store.next_number, tenant_id=tenant))
         row = run_row(run_id, tenant, number, taken, base, place.clock.now())
         row.traceparent = traceparent_of(span)
-        plan = plan_of(row, rules, base)
+        plan, upto = plan_of(row, rules, base), found.last or row.create_time
         await asyncio.to_thread(write_folder, place.run(run_id), plan, taken)
-        await keep_run(place, row, taken, found.last or row.create_time)
-    log.info("training_planned", run_id=run_id, adapter=plan.adapter, examples=len(taken.lessons))
+        try:
+            await place.bus.write(tenant, partial(add_run, row=row, taken=taken, upto=upto))
+        except Fault as fault:
+            if is_rival(fault):  # the folder holds users' words, and nobody will name it
+                await asyncio.to_thread(shutil.rmtree, place.run(run_id), ignore_errors=True)
+            raise
+    log.info("training_planned", run_id=run_id, adapter=row.adapter, examples=len(taken.lessons))
     return row
-
-
-async def keep_run(place: Place, row: RunRow, taken: Snapshot, upto: datetime) -> None:
-    """The rows of a run whose folder is written; a rival that took its number wins."""
-    try:
-        async with place.bus.unit(row.tenant_id) as unit:
-            if await runs_store.next_number(unit.session, row.tenant_id) != row.number:
-                raise rival_won()
-            await add_run(unit, row, taken, upto)
-    except Fault as fault:
-        if is_rival(fault):  # the folder holds users' words, and nobody will name it
-            await asyncio.to_thread(shutil.rmtree, place.run(row.run_id), ignore_errors=True)
-        raise
 
 
 def write_folder(folder: Path, plan: Plan, taken: Snapshot) -> None:
@@ -148,13 +140,16 @@ def write_folder(folder: Path, plan: Plan, taken: Snapshot) -> None:
         run_folder.write_plan(folder, plan, "".join(dataset.line(each) for each in taken.lessons))
 
 
-async def add_run(unit: Unit, row: RunRow, taken: Snapshot, upto: datetime) -> None:
-    """The rows, and the event that lets them be built again."""
+def add_run(unit: UnitOfWork, row: RunRow, taken: Snapshot, upto: datetime) -> None:
+    """The rows, and the event that lets them be built again. Another run that was planned
+    meanwhile has the number: the fault of a lost race."""
+    if runs_store.next_number(unit.session, row.tenant_id) != row.number:
+        raise rival_won()
     unit.session.add(row)
-    await unit.session.flush()
+    unit.session.flush()
     pairs = [(lesson.feedback_id, lesson.answer_id) for lesson in taken.lessons]
     unit.session.add_all(lineage_rows(row.tenant_id, row.run_id, pairs))
-    ids = await signals.take_news(unit.session, row.tenant_id, row.run_id, upto)
+    ids = signals.take_news(unit.session, row.tenant_id, row.run_id, upto)
     unit.publish(topics.RUNS_CHANGED, row.run_id, run_changed(row, pairs, ids))
 
 
@@ -191,23 +186,30 @@ def plan_of(row: RunRow, rules: Rules, base: Weights) -> Plan:
 
 
 async def note_progress(place: Place, run_id: str, progress: Progress) -> None:
-    async with place.database.transaction() as session:
-        row = await session.get_one(RunRow, run_id)
+    def note(session: Session) -> None:
+        row = session.get_one(RunRow, run_id)
         row.steps_done, row.steps_planned = progress.steps_done, progress.steps_planned
         row.loss = progress.loss
+
+    await place.database.write(note)
 
 
 async def fail(place: Place, rules: Rules, run_id: str, failure: Failure) -> None:
     """Plan another try, or give the run up; its feedback stays for later runs."""
-    async with place.bus.unit((await find_run(place, run_id)).tenant_id) as unit:
-        row = await unit.session.get_one(RunRow, run_id)
+    tenant, now = (await find_run(place, run_id)).tenant_id, place.clock.now()
+
+    def note(unit: UnitOfWork) -> RunRow:
+        row = unit.session.get_one(RunRow, run_id)
         row.failures += 1
         row.reason = failure.reason
         if failure.final or row.failures >= rules.attempts:
-            row.state, row.end_time = RunState.FAILED.value, place.clock.now()
+            row.state, row.end_time = RunState.FAILED.value, now
             unit.publish(topics.RUNS_CHANGED, row.run_id, run_changed(row))
         else:
-            row.retry_time = place.clock.now() + rules.retry * 2 ** (row.failures - 1)
+            row.retry_time = now + rules.retry * 2 ** (row.failures - 1)
+        return row
+
+    row = await place.bus.write(tenant, note)
     log.warning(
         "training_failed",
         run_id=run_id,
@@ -220,8 +222,7 @@ async def fail(place: Place, rules: Rules, run_id: str, failure: Failure) -> Non
 
 
 async def find_run(place: Place, run_id: str) -> RunRow:
-    async with place.database.session() as session:
-        return await session.get_one(RunRow, run_id)
+    return await place.database.read(lambda session: session.get_one(RunRow, run_id))
 
 
 async def succeed(place: Place, run_id: str, result: Result) -> None:
@@ -245,16 +246,22 @@ async def announce(place: Place, run_id: str, result: Result, artifact: Artifact
         start_time=int(row.create_time.timestamp() * 1e9),
         attributes={"tidemill.adapter": row.adapter, "tidemill.run_id": run_id},
     ):
-        async with place.bus.unit(row.tenant_id) as unit:
-            row = await unit.session.get_one(RunRow, run_id)
-            if row.state != RunState.RUNNING:
-                return
-            row.state, row.reason, row.end_time = RunState.SUCCEEDED.value, "", place.clock.now()
-            row.loss = result.metrics["train/loss_last"]
-            row.steps_done = row.steps_planned = len(result.history)
-            event = trained(row, result, artifact)
-            unit.publish(topics.ADAPTERS_TRAINED, row.adapter, event)
-            unit.publish(topics.RUNS_CHANGED, row.run_id, run_changed(row))
+        now = place.clock.now()
+        work = partial(end_run, run_id=run_id, result=result, artifact=artifact, now=now)
+        await place.bus.write(row.tenant_id, work)
+
+
+def end_run(
+    unit: UnitOfWork, run_id: str, result: Result, artifact: Artifact, now: datetime
+) -> None:
+    row = unit.session.get_one(RunRow, run_id)
+    if row.state != RunState.RUNNING:
+        return
+    row.state, row.reason, row.end_time = RunState.SUCCEEDED.value, "", now
+    row.loss = result.metrics["train/loss_last"]
+    row.steps_done = row.steps_planned = len(result.history)
+    unit.publish(topics.ADAPTERS_TRAINED, row.adapter, trained(row, result, artifact))
+    unit.publish(topics.RUNS_CHANGED, row.run_id, run_changed(row))
 
 
 def links_of(traceparents: tuple[str, ...]) -> list[Link]:

@@ -23,8 +23,7 @@ async def sweep_folders(place: Place) -> int:
     before = (place.clock.now() - MIN_AGE).timestamp()
     # Folders first: what is made after this look is younger than MIN_AGE anyhow.
     old = await asyncio.to_thread(folders_before, place.folder, before)
-    async with place.database.session() as session:
-        running = await runs_store.running_ids(session)
+    running = await place.database.read(runs_store.running_ids)
     orphans = [folder for folder in old if folder.name not in running]
     for folder in orphans:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

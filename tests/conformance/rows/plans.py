@@ -1,11 +1,11 @@
 """How a database would read what the code asks it."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from tidemill.db import Database
 
@@ -19,7 +19,7 @@ async def noting(database: Database, asked: list[tuple[str, Any]]) -> AsyncItera
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         asked.append((statement, parameters))
 
-    engine = database.engine.sync_engine
+    engine = database.direct
     event.listen(engine, "before_cursor_execute", note)
     try:
         yield
@@ -27,15 +27,15 @@ async def noting(database: Database, asked: list[tuple[str, Any]]) -> AsyncItera
         event.remove(engine, "before_cursor_execute", note)
 
 
-async def plan_of(database: Database, ask: Callable[[AsyncSession], Awaitable[object]]) -> str:
+async def plan_of(database: Database, ask: Callable[[Session], object]) -> str:
     """The plans of every statement that `ask` sends, by the statistics of the rows there are."""
     async with database.transaction() as session:
         await session.execute(text("ANALYZE"))
     asked: list[tuple[str, Any]] = []
-    async with noting(database, asked), database.session() as session:
-        await ask(session)
-    selects = [each for each in asked if each[0].lstrip().startswith("SELECT")]
-    return "\n".join([await _explained(database, *each) for each in selects])
+    async with noting(database, asked):
+        await database.write(ask)
+    found = [each for each in asked if each[0].lstrip().startswith(("SELECT", "UPDATE"))]
+    return "\n".join([await _explained(database, *each) for each in found])
 
 
 async def _explained(database: Database, statement: str, parameters: Any) -> str:

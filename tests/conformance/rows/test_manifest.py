@@ -2,13 +2,15 @@
 
 import asyncio
 import random
+import time
 from datetime import UTC, datetime
 
 from sqlalchemy import insert
+from sqlalchemy.orm import Session
 
 from services.retriever.adapters import queries
 from services.retriever.adapters.store import Base, ChunkRow, IndexRow, VersionRow
-from services.retriever.domain.manifest import manifest_hash
+from services.retriever.domain.manifest import Row, manifest_hash
 from services.retriever.handlers.searching import describe_index
 from tests.tables import create_tables
 from tidemill.db import Database
@@ -58,7 +60,7 @@ async def fill(database: Database, manifest: list[tuple[str, int, str]]) -> None
 async def test_pages_come_in_the_order_of_code_points_and_let_others_work_between(
     database: Database,
 ) -> None:
-    manifest, turns, turns_at = rows(), 0, list[int]()
+    manifest, turns = rows(), 0
     await fill(database, manifest)
 
     async def others() -> None:
@@ -68,14 +70,20 @@ async def test_pages_come_in_the_order_of_code_points_and_let_others_work_betwee
             await asyncio.sleep(0)
 
     working = asyncio.create_task(others())
-    pages = []
-    async with database.session() as session:
-        async for page in queries.manifest_pages(session, "acme"):
-            pages.append(page)
+    turns_at = list[int]()
+
+    def pages(session: Session) -> list[list[Row]]:
+        found = []
+        for page in queries.manifest_pages(session, "acme"):
+            found.append(page)
             turns_at.append(turns)
+            time.sleep(0.02)
+        return found
+
+    read = await database.read(pages)
     working.cancel()
-    assert [row for page in pages for row in page] == sorted(manifest)
-    assert [len(page) for page in pages] == [1_000, 1_000, 1_000, 600]
+    assert [row for page in read for row in page] == sorted(manifest)
+    assert [len(page) for page in read] == [1_000, 1_000, 1_000, 600]
     assert turns_at == sorted(set(turns_at)), "others worked between any two pages"
     described = await describe_index(database, "acme")
     assert described.manifest_hash == manifest_hash(manifest)
@@ -85,8 +93,7 @@ async def test_pages_come_in_the_order_of_code_points_and_let_others_work_betwee
 async def test_keys_of_chunks_and_versions_are_all_read(database: Database) -> None:
     manifest = rows()
     await fill(database, manifest)
-    async with database.session() as session:
-        wanted = await queries.chunk_keys(session, "acme")
-        known = await queries.known_keys(session, "acme")
+    wanted = await database.read(lambda session: queries.chunk_keys(session, "acme"))
+    known = await database.read(lambda session: queries.known_keys(session, "acme"))
     assert set(wanted) == {chunk for _, _, chunk in manifest}
     assert known == set(wanted.values()) == set(range(1, 25))

@@ -8,8 +8,8 @@ from sqlalchemy import insert
 from services.monitor.adapters import questions
 from services.monitor.adapters import tables as monitor
 from services.monitor.settings import DriftRules
-from services.retriever.adapters import queries
 from services.retriever.adapters import store as retriever
+from services.retriever.adapters import versions
 from services.trainer.adapters import signals_store
 from services.trainer.adapters import store as trainer
 from tests.conformance.rows.plans import noting, plan_of
@@ -31,7 +31,7 @@ async def test_the_version_of_a_document_is_found_by_the_document(database: Data
     ]  # fmt: skip
     async with database.transaction() as session:
         await session.execute(insert(retriever.VersionRow), rows)
-    plan = await plan_of(database, lambda s: queries.version_in_force(s, "acme", "d7"))
+    plan = await plan_of(database, lambda s: versions.end_version_in_force(s, "acme", "d7", 1, NOW))
     assert "versions_by_document" in plan
 
 
@@ -50,8 +50,8 @@ async def test_news_are_counted_without_reading_what_runs_have_taken(database: D
         await session.execute(insert(trainer.FeedbackRow), rows)
     plan = await plan_of(database, lambda s: signals_store.news(s, 1))
     assert "feedback_by_run" in plan
-    async with database.session() as session:
-        assert await signals_store.news(session, 3) == [(f"t{n}", 3) for n in range(7)]
+    news = await database.read(lambda session: signals_store.news(session, 3))
+    assert news == [(f"t{n}", 3) for n in range(7)]
 
 
 async def test_a_tenant_without_a_test_left_has_no_embedding_read(database: Database) -> None:
@@ -72,10 +72,11 @@ async def test_a_tenant_without_a_test_left_has_no_embedding_read(database: Data
             )
     asked: list[tuple[str, object]] = []
     async with noting(database, asked):
-        cases = await questions.cases_due(database, rules, now=0.0)
+        cases = await database.read(lambda s: questions.cases_due(s, rules, now=0.0))
     assert [case.tenant_id for case in cases] == ["rested"]
     read = [parameters for statement, parameters in asked if "FROM questions" in statement]
     assert len(read) == 2, "reference and window of the tenant that has a test left"
     assert "spent" not in str(read)
     later = 3_600.0 / rules.tests_per_hour
-    assert len(await questions.cases_due(database, rules, now=later)) == 2
+    due = await database.read(lambda s: questions.cases_due(s, rules, now=later))
+    assert len(due) == 2

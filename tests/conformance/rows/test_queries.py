@@ -9,7 +9,7 @@ from services.monitor.adapters import alerts, counts
 from services.monitor.adapters.tables import AlertRow, AnswerRow, Base
 from services.monitor.handlers.calls import NEWEST
 from tests.tables import create_tables
-from tidemill.bus import Unit
+from tidemill.bus import UnitOfWork
 from tidemill.clock import SystemClock
 from tidemill.db import Database
 from tidemill.db.types import UtcDateTime
@@ -25,9 +25,8 @@ async def test_the_first_page_of_alerts_begins_at_the_newest(database: Database)
         session.add_all(
             AlertRow(tenant_id="acme", alert_id=f"a{number}", content=b"") for number in range(3)
         )
-    async with database.session() as session:
-        page = await alerts.list_alerts(session, "acme", NEWEST, 2)
-        rest = await alerts.list_alerts(session, "acme", page[-1].place, 2)
+    page = await database.read(lambda s: alerts.list_alerts(s, "acme", NEWEST, 2))
+    rest = await database.read(lambda s: alerts.list_alerts(s, "acme", page[-1].place, 2))
     assert [row.alert_id for row in (*page, *rest)] == ["a2", "a1", "a0"]
 
 
@@ -49,8 +48,11 @@ async def test_old_answers_are_forgotten_some_at_a_time(database: Database) -> N
 
 
 async def forget(database: Database) -> bool:
-    async with database.transaction() as session:
-        return await counts.forget_answers(Unit(session, "monitor", "", SystemClock()), 7, most=3)
+    return await database.write(
+        lambda session: counts.forget_answers(
+            UnitOfWork(session, "monitor", "", SystemClock()), 7, most=3
+        )
+    )
 
 
 async def test_a_time_comes_back_in_utc(database: Database) -> None:

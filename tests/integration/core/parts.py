@@ -9,7 +9,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from tests.tables import create_tables
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentChunked, DocumentSubmitted
-from tidemill.bus import Delivery
+from tidemill.bus import Delivery, UnitOfWork
 from tidemill.runtime import Runtime
 
 
@@ -28,9 +28,11 @@ class Effect(Base):
 
 
 async def record_effect(message: DocumentSubmitted, delivery: Delivery) -> None:
-    async with delivery.apply() as unit:
+    def work(unit: UnitOfWork) -> None:
         unit.session.add(Effect(event_id=delivery.event_id, tenant_id=delivery.tenant_id))
         unit.publish(topics.DOCUMENTS_CHUNKED, delivery.aggregate_id, DocumentChunked())
+
+    await delivery.apply(work)
 
 
 @asynccontextmanager

@@ -11,12 +11,12 @@ from tidemill import topics
 from tidemill.api.events.v1 import DocumentSubmitted
 from tidemill.backoff import Backoff
 from tidemill.bus import Delivery
-from tidemill.bus.dead_letters import (
+from tidemill.bus.dead_letters.actions import (
     list_dead_letters,
     replay_dead_letters,
     show_dead_letter,
 )
-from tidemill.bus.policy import RetryPolicy
+from tidemill.bus.failures import RetryPolicy
 from tidemill.clock import SystemClock
 from tidemill.faults import Fault, Reason
 from tidemill.runtime import Runtime

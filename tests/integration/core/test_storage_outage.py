@@ -10,7 +10,7 @@ from tests.conftest import retried
 from tests.integration.core.parts import effects, recording
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentChunked
-from tidemill.bus.dead_letters import list_dead_letters
+from tidemill.bus.dead_letters.actions import list_dead_letters
 
 
 async def test_events_wait_while_another_process_locks_the_database(
@@ -43,8 +43,10 @@ async def test_a_committed_event_leaves_once_the_broker_is_back(
     settings = mesh_settings(tmp_path / "home", kafka=broker.bootstrap)
     async with run_service("ingest", settings, recording) as runtime:
         await asyncio.to_thread(broker.kill)
-        async with runtime.bus.unit("acme") as unit:
-            unit.publish(topics.DOCUMENTS_CHUNKED, "doc", DocumentChunked())
+        await runtime.bus.write(
+            "acme",
+            lambda unit: unit.publish(topics.DOCUMENTS_CHUNKED, "doc", DocumentChunked()),
+        )
         assert await runtime.bus.relay.depth() == 1
         await asyncio.to_thread(broker.start)
 

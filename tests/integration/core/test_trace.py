@@ -43,8 +43,10 @@ class Ingest(IngestServiceServicer):
     async def SubmitDocument(
         self, request: SubmitDocumentRequest, context: Any
     ) -> SubmitDocumentResponse:
-        async with self.runtime.bus.unit(current_caller().tenant_id) as unit:
-            unit.publish(topics.DOCUMENTS_SUBMITTED, "doc", DocumentSubmitted())
+        await self.runtime.bus.write(
+            current_caller().tenant_id,
+            lambda unit: unit.publish(topics.DOCUMENTS_SUBMITTED, "doc", DocumentSubmitted()),
+        )
         return SubmitDocumentResponse()
 
 

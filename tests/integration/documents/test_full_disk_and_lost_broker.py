@@ -15,7 +15,7 @@ from tests.integration.documents.outside import Outside
 from tests.waiting import eventually
 from tidemill import topics
 from tidemill.api.ingest.v1 import SubmitDocumentRequest
-from tidemill.bus.dead_letters import list_dead_letters
+from tidemill.bus.dead_letters.actions import list_dead_letters
 from tidemill.db import Database
 from tidemill.faults import Fault, Reason
 from tidemill.rpc import call
@@ -42,7 +42,8 @@ def full_disk(database: Database) -> Iterator[None]:
         cursor.execute(f"PRAGMA max_page_count = {1 if full else ROOMY}")
         cursor.close()
 
-    event.listen(database.engine.sync_engine, "checkout", limit)
+    for engine in (database.engine.sync_engine, database.direct):
+        event.listen(engine, "checkout", limit)
     try:
         yield
     finally:

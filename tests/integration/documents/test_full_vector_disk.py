@@ -1,6 +1,7 @@
 """The disk under the vectors is full: versions wait, searches are answered, and work goes on by
 itself."""
 
+import asyncio
 import gc
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,26 @@ from tests.outages.small_disk import small_disk as small_disk
 from tests.unit.retriever.world import embedded
 from tests.waiting import eventually
 from tidemill import topics
-from tidemill.bus.dead_letters import list_dead_letters
+from tidemill.bus.dead_letters.actions import list_dead_letters
+from tidemill.runtime import Runtime
 
-LATER = 12
+MOST_VERSIONS = 150
+APART_SECONDS = 0.2
+
+
+async def published_until_refused(outside: Outside, runtime: Runtime) -> list[str]:
+    """The texts published, each on its own, until the full disk refuses one.
+
+    Versions that arrive together are one write, and a small one still fits in the open file.
+    """
+    texts: list[str] = []
+    while not await retried(runtime, "DEPENDENCY_UNAVAILABLE"):
+        assert len(texts) < MOST_VERSIONS, "the full disk refused nothing"
+        texts.append(f"text {len(texts)}")
+        event = embedded("harbor", texts[-1], 1, [texts[-1]])
+        await outside.publish(topics.CHUNKS_EMBEDDED, texts[-1], event)
+        await asyncio.sleep(APART_SECONDS)
+    return texts
 
 
 # milvus-lite leaves a file open when it finds no room for it; collected here, not in another test.
@@ -32,12 +50,7 @@ async def test_versions_wait_for_room_under_the_vectors(
         await outside.publish(topics.CHUNKS_EMBEDDED, "d", embedded("harbor", "d", 1, ["first"]))
         await eventually(lambda: finds(outside, "first"))
         ballast = fill(small_disk)
-        texts = [f"text {number}" for number in range(LATER)]
-        for text in texts:
-            event = embedded("harbor", text, 1, [text])
-            await outside.publish(topics.CHUNKS_EMBEDDED, text, event)
-
-        await eventually(lambda: retried(runtime, "DEPENDENCY_UNAVAILABLE"))
+        texts = await published_until_refused(outside, runtime)
         assert await finds(outside, "first")
         ballast.unlink()
         for text in texts:

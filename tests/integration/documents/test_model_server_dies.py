@@ -15,7 +15,7 @@ from tests.integration.triton_process import Triton
 from tests.waiting import eventually
 from tidemill import topics
 from tidemill.api.events.v1 import ChunksEmbedded
-from tidemill.bus.dead_letters import list_dead_letters
+from tidemill.bus.dead_letters.actions import list_dead_letters
 
 DOCUMENTS = 24
 FROZEN_SECONDS = 6.0

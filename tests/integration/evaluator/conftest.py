@@ -19,6 +19,7 @@ from tests.integration.evaluator.standins import (
 from tidemill import topics
 from tidemill.api.evaluator import v1 as api
 from tidemill.api.events import v1 as events
+from tidemill.bus import UnitOfWork
 from tidemill.rpc import Channels, call
 from tidemill.runtime import Runtime
 from tidemill.settings import MeshSettings
@@ -66,25 +67,33 @@ class Stage:
             tenant_id=TENANT, adapter=adapter, artifact_uri=f"file:///x/{adapter}",
             artifact_hash="ab" * 32,
         )  # fmt: skip
-        async with self.producer.bus.unit(TENANT) as unit:
-            unit.publish(topics.ADAPTERS_TRAINED, adapter, message)
+        await self.producer.bus.write(
+            TENANT, lambda unit: unit.publish(topics.ADAPTERS_TRAINED, adapter, message)
+        )
 
     async def answer(self, release_id: str, n: int, *, error: bool = False, **facts: Any) -> None:
         """Users ask a release n questions."""
-        async with self.producer.bus.unit(TENANT) as unit:
-            for _ in range(n):
-                self.answers += 1
-                message = events.AnswerGenerated(
-                    tenant_id=TENANT,
-                    answer_id=f"live-{self.answers}",
-                    release_id=release_id,
-                    purpose=events.PURPOSE_PRODUCTION,
-                    finish_reason="error" if error else "stop",
-                    duration_seconds=0.3,
-                    **facts,
-                )
-                message.answered_time.FromDatetime(self.producer.clock.now())
+        live = [self.live_answer(release_id, error=error, **facts) for _ in range(n)]
+
+        def publish_all(unit: UnitOfWork) -> None:
+            for message in live:
                 unit.publish(topics.ANSWERS_GENERATED, message.answer_id, message)
+
+        await self.producer.bus.write(TENANT, publish_all)
+
+    def live_answer(self, release_id: str, *, error: bool, **facts: Any) -> events.AnswerGenerated:
+        self.answers += 1
+        message = events.AnswerGenerated(
+            tenant_id=TENANT,
+            answer_id=f"live-{self.answers}",
+            release_id=release_id,
+            purpose=events.PURPOSE_PRODUCTION,
+            finish_reason="error" if error else "stop",
+            duration_seconds=0.3,
+            **facts,
+        )
+        message.answered_time.FromDatetime(self.producer.clock.now())
+        return message
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ async def test_the_ledger_comes_back_and_the_canary_goes_on(stage: Stage) -> Non
         await stage.answer("rel_harbor-v1", 10)
         await stage.answer(BASE, 20)
         await stage.train("harbor-v2")
-        await eventually(lambda: tenants_waiting(runtime.database))
+        await eventually(lambda: runtime.database.read(tenants_waiting))
         page = await stage.call("ListReleases", api.ListReleasesRequest())
     asked = stage.mesh.asked_of("rel_harbor-v1")
 

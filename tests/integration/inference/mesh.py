@@ -70,8 +70,7 @@ class Mesh:
         return [response async for response in calls]
 
     async def publish(self, topic: Topic[Any], aggregate: str, message: Any) -> None:
-        async with self.runtime.bus.unit(TENANT) as unit:
-            unit.publish(topic, aggregate, message)
+        await self.runtime.bus.write(TENANT, lambda unit: unit.publish(topic, aggregate, message))
 
     async def change_release(self, release: Release, state: Any, epoch: int, **more: Any) -> None:
         release.tenant_id = TENANT

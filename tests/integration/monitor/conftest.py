@@ -15,7 +15,7 @@ from services.monitor.app import lifespan
 from tidemill import topics
 from tidemill.api.events import v1 as events
 from tidemill.api.monitor import v1 as api
-from tidemill.bus import Delivery
+from tidemill.bus import Delivery, UnitOfWork
 from tidemill.rpc import Channels, call
 from tidemill.runtime import Runtime
 from tidemill.settings import MeshSettings
@@ -72,16 +72,19 @@ class Stage:
         return await call(getattr(stub, method), request, token=token, timeout=10.0)
 
     async def publish(self, messages: list[events.AnswerGenerated]) -> None:
-        async with self.producer.bus.unit(TENANT) as unit:
+        def publish_all(unit: UnitOfWork) -> None:
             for message in messages:
                 unit.publish(topics.ANSWERS_GENERATED, message.answer_id, message)
 
+        await self.producer.bus.write(TENANT, publish_all)
+
     async def thumb(self, answer_id: str, *, up: bool) -> None:
-        async with self.producer.bus.unit(TENANT) as unit:
-            message = events.FeedbackRecorded(
-                feedback_id=f"fb-{answer_id}", answer_id=answer_id, thumb=events.Thumb(up=up)
-            )
-            unit.publish(topics.FEEDBACK_RECORDED, answer_id, message)
+        message = events.FeedbackRecorded(
+            feedback_id=f"fb-{answer_id}", answer_id=answer_id, thumb=events.Thumb(up=up)
+        )
+        await self.producer.bus.write(
+            TENANT, lambda unit: unit.publish(topics.FEEDBACK_RECORDED, answer_id, message)
+        )
 
     async def until_counted(self, answers: int) -> api.GetUsageResponse:
         """Usage once so many answers are counted."""

@@ -55,8 +55,10 @@ class Stage:
             purpose=events.PURPOSE_PRODUCTION,
         )
         message.MergeFrom(events.AnswerGenerated(**changes))
-        async with self.producer.bus.unit(tenant) as unit:
-            unit.publish(topics.ANSWERS_GENERATED, message.answer_id, message)
+        await self.producer.bus.write(
+            tenant,
+            lambda unit: unit.publish(topics.ANSWERS_GENERATED, message.answer_id, message),
+        )
 
     async def correct(self, number: int, tenant: str = TENANT, document: str = "leave") -> None:
         text = WORDS[number % 60]
@@ -65,8 +67,10 @@ class Stage:
             feedback_id=f"fb-{number}", answer_id=f"ans-{number}", correction=correction
         )
         message.recorded_time.FromSeconds(1_900_000_000 + number)
-        async with self.producer.bus.unit(tenant) as unit:
-            unit.publish(topics.FEEDBACK_RECORDED, message.answer_id, message)
+        await self.producer.bus.write(
+            tenant,
+            lambda unit: unit.publish(topics.FEEDBACK_RECORDED, message.answer_id, message),
+        )
 
     async def trigger(self, tenant: str = TENANT) -> Any:
         return await self.call("GetTrigger", api.GetTriggerRequest(), tenant)

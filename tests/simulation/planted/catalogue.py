@@ -41,7 +41,7 @@ def bug(
 LOST = ("lost:",)
 BUGS: tuple[Bug, ...] = (
     bug("ack first", "documents", LOST, bus_bugs.ACK_FIRST, 2),
-    bug("held record acknowledged", "documents", LOST, bus_bugs.ACK_HELD, 6),
+    bug("record handed back acknowledged", "documents", LOST, bus_bugs.ACK_HELD, 6),
     bug("offset of a record in hand", "feedback", LOST, bus_bugs.OFFSET_IN_HAND, 31),
     bug("inbox before the effect", "documents", ("documents:", "index:", "lost:", "effects:"),
         bus_bugs.INBOX_FIRST, 10),
@@ -51,8 +51,11 @@ BUGS: tuple[Bug, ...] = (
         ("effects:", "index:", "documents:", "lost:", "dead letters:"), bus_bugs.DELETED_FIRST, 5),
     bug("relay goes on after a failure", "documents", ("order:",), bus_bugs.RELAY_SKIPS, 8),
     bug("two events of a key under way", "documents", ("order:",), bus_bugs.SIDE_BY_SIDE, 42),
-    bug("outbox rows deleted by position", "documents", ("effects:", "lost:", "dead letters:"),
-        bus_bugs.BY_POSITION, 38),
+    bug("relay goes past what stayed", "documents",
+        ("effects:", "lost:", "dead letters:", "index:", "documents:", "stuck:"),
+        bus_bugs.PAST_WHAT_STAYED, 5),
+    bug("batch taken for applied", "feedback", (*LOST, "counts:", "examples:"),
+        bus_bugs.BATCH_TAKEN_FOR_APPLIED, 1),
     bug("random event ids", "documents", ("replay:",), bus_bugs.RANDOM_IDS, 1),
     bug("ids without their tenant", "feedback",
         ("lost:", "counts:", "examples:", "releases:", "dead letters:"), bus_bugs.NO_TENANT, 1),

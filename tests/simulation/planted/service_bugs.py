@@ -1,5 +1,6 @@
 """Wrong variants of the services' own work."""
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select, update
@@ -10,6 +11,9 @@ from services.monitor.adapters import watches
 from services.monitor.adapters.tables import AnswerRow, UsageRow
 from services.monitor.handlers import counting
 from services.retriever import consumer as retriever_consumer
+from services.retriever.adapters.hits import find_index
+from services.retriever.adapters.queries import in_force
+from services.retriever.adapters.store import VersionRow
 from services.retriever.handlers import indexing
 from services.trainer.adapters import signals_store
 from services.trainer.handlers import feedback as trainer_feedback
@@ -22,15 +26,10 @@ def flip_first(right: Any) -> Any:
     async def take_embedded(parts: Any, message: Any, delivery: Any) -> None:
         entities = indexing.check(message, delivery)
         collection = await indexing._stage(parts.bus, message, delivery.tenant_id)
+        if collection is None:
+            return
         await parts.vectors.create_collection(collection, message.embedding_model.dimensions)
-        async with delivery.apply() as unit:
-            revision = await indexing.next_revision(unit.session, unit.tenant_id)
-            taken = await indexing._take_version(
-                unit, message.document_id, message.version, retired=False
-            )
-            if taken:
-                await indexing._end_version_in_force(unit, message.document_id, revision)
-                await indexing._bring_into_force(unit, message, revision)
+        await delivery.apply(partial(indexing._take_into_force, message=message))
         await parts.vectors.upsert(collection, entities)
 
     return take_embedded
@@ -43,9 +42,11 @@ def deleted_early(right: Any) -> Any:
     """Room is made for the new version's vectors before it is in force."""
 
     async def take_embedded(parts: Any, message: Any, delivery: Any) -> None:
-        async with parts.bus.database.session() as session:
-            old = await indexing.version_in_force(session, delivery.tenant_id, message.document_id)
-            index = await indexing.find_index(session, delivery.tenant_id)
+        tenant, document = delivery.tenant_id, message.document_id
+        query = select(VersionRow).where(*in_force(tenant), VersionRow.document_id == document)
+        old, index = await parts.bus.database.read(
+            lambda session: (session.scalar(query), find_index(session, tenant))
+        )
         if old is not None and index is not None and old.version < message.version:
             await parts.vectors.delete_versions(index.collection, [old.version_key])
         await right(parts, message, delivery)
@@ -62,15 +63,17 @@ def lost_update(right: Any) -> Any:
     async def count_answer(message: Any, delivery: Any, *, parts: Any) -> None:
         facts = counting.facts_of(message)
         key = {"tenant_id": facts.tenant_id, "release_id": facts.release_id}
-        async with parts.database.session() as session:
-            row = await session.scalar(select(UsageRow).filter_by(**key))
-            before = row.answers if row else 0
-            known = await session.get(AnswerRow, (facts.tenant_id, facts.answer_id))
+
+        def look(session: Any) -> tuple[int, bool]:
+            row = session.scalar(select(UsageRow).filter_by(**key))
+            known = session.get(AnswerRow, (facts.tenant_id, facts.answer_id))
+            return (row.answers if row else 0), known is not None
+
+        before, known = await parts.database.read(look)
         await right(message, delivery, parts=parts)
-        if known is None:
-            async with parts.database.transaction() as session:
-                query = update(UsageRow).filter_by(**key)
-                await session.execute(query.values(answers=before + 1))
+        if not known:
+            query = update(UsageRow).filter_by(**key).values(answers=before + 1)
+            await parts.database.write(lambda session: session.execute(query).close())
 
     return count_answer
 
@@ -81,8 +84,8 @@ LOST_UPDATE: Place = (counting, "count_answer", lost_update)
 def stale_release(right: Any) -> Any:
     """Whatever comes last is taken for the newest."""
 
-    async def save_release(session: Any, tenant_id: str, change: Any) -> bool:
-        await session.merge(inference_store._release_row(tenant_id, change))
+    def save_release(session: Any, tenant_id: str, change: Any) -> bool:
+        session.merge(inference_store._release_row(tenant_id, change))
         return True
 
     return save_release
@@ -95,8 +98,10 @@ def early_feedback(right: Any) -> Any:
     """Feedback on an answer that nobody knows is taken for a mistake of the sender."""
 
     async def record_feedback(feedback: Any, delivery: Any, meter: Any) -> None:
-        async with delivery.database.session() as session:
-            answer = await signals_store.answer_row(session, delivery.tenant_id, feedback.answer_id)
+        find = partial(
+            signals_store.answer_row, tenant_id=delivery.tenant_id, answer_id=feedback.answer_id
+        )
+        answer = await delivery.commits.database.read(find)
         if answer is not None:
             await right(feedback, delivery, meter)
 
@@ -107,10 +112,10 @@ EARLY_FEEDBACK: Place = (trainer_feedback, "record_feedback", early_feedback)
 
 
 def early_thumb(right: Any) -> Any:
-    async def keep_thumb(unit: Any, answer_id: str, up: bool, now: float) -> bool:
-        if await watches.counted_answer(unit, answer_id) is None:
+    def keep_thumb(unit: Any, answer_id: str, up: bool, now: float) -> bool:
+        if watches.counted_answer(unit, answer_id) is None:
             return False
-        return bool(await right(unit, answer_id, up, now))
+        return bool(right(unit, answer_id, up, now))
 
     return keep_thumb
 

@@ -80,7 +80,7 @@ def test_status_of_nothing_exits_with_one(tmp_path: Path) -> None:
     result = tidemill(tmp_path, "status", "--json")
     assert (result.returncode, json.loads(result.stdout)) == (
         1,
-        {"running": False, "processes": []},
+        {"running": False, "processes": [], "consumers": []},
     )
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tidemill.bus.dead_letters.records import dead_letter
 from tidemill.bus.envelope import TOKEN, Record, event_headers, split_key
-from tidemill.bus.parking import dead_letter
 from tidemill.faults import Fault, Reason
 from tidemill.topics import CATALOGUE, DOCUMENTS_CHUNKED, DOCUMENTS_SUBMITTED
 
@@ -74,7 +74,8 @@ def test_records_have_the_headers_that_are_promised(
     assert event.required <= set(sent) <= set(event.headers)
     assert event.headers["ce_type"]["const"] == headers["ce_type"]
     record = Record(topic.name, 0, 7, b"acme/doc", b"", sent, NOW)
-    dead = json.loads(dead_letter(record, "service/topic", Fault(Reason.INTERNAL), "").headers)
+    values = dead_letter(record, "service/topic", Fault(Reason.INTERNAL), "")
+    dead = json.loads(str(values["headers"]))
     assert letters.required <= set(dead) <= set(letters.headers)
     assert (letters.message, letters.key) == (event.message, event.key)
 

@@ -10,9 +10,10 @@ import pytest
 from tidemill import topics
 from tidemill.api.events.v1 import DocumentChunked
 from tidemill.bus import Delivery
-from tidemill.bus.attempt import LATE_SECONDS, attempt
+from tidemill.bus.attempt import attempt
+from tidemill.bus.commits import GroupCommit
 from tidemill.bus.envelope import Record
-from tidemill.bus.policy import Kind
+from tidemill.bus.failures import LATE_SECONDS, Kind
 from tidemill.clock import SystemClock
 from tidemill.faults import Reason
 
@@ -28,7 +29,7 @@ def delivery(database: Any) -> Delivery:
         consumer=f"test/{name}",
         tenant_id="acme",
         aggregate_id="doc",
-        database=database,
+        commits=GroupCommit(database, lambda: None),
         clock=SystemClock(),
     )
 
@@ -43,7 +44,9 @@ async def stand_still(message: Any, delivery: Delivery) -> None:
     await asyncio.Event().wait()
 
 
-@pytest.mark.parametrize(("handler", "kind"), [(hang, Kind.HANG), (stand_still, Kind.OWN)])
+@pytest.mark.parametrize(
+    ("handler", "kind"), [(hang, Kind.HANG), (stand_still, Kind.HANDLER_ERROR)]
+)
 async def test_a_try_that_was_frozen_is_not_taken_for_a_handler_that_hangs(
     delivery: Delivery, handler: Any, kind: Kind
 ) -> None:

@@ -3,9 +3,11 @@
 import asyncio
 
 import pytest
+from aiokafka.errors import MessageSizeTooLargeError
+from sqlalchemy import func, select
 
 from tests.tables import create_tables
-from tidemill.bus.outbox import BATCH, Relay
+from tidemill.bus.outbox import BATCH, Outgoing, Relay
 from tidemill.bus.tables import BusBase, OutboxRow
 from tidemill.db import Database
 from tidemill.faults import Fault, Reason
@@ -19,7 +21,7 @@ class Broker:
         self.refused: set[str] = set()
         self.unconfirmed: set[str] = set()
 
-    async def enqueue(self, row: OutboxRow) -> "asyncio.Future[object]":
+    async def enqueue(self, row: Outgoing) -> "asyncio.Future[object]":
         if row.topic in self.refused:
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE, dependency="broker")
         # A small record may find room where a large one waits.
@@ -34,9 +36,17 @@ class Broker:
 
 
 @pytest.fixture
-async def rows(database: Database) -> Database:
+async def rows(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """Sent rows are deleted at once; how long they stay otherwise has a test of its own."""
+    monkeypatch.setattr("tidemill.bus.outbox.SYNCED_SECONDS", 0.0)
     await create_tables(database, BusBase.metadata)
     return database
+
+
+async def left(database: Database) -> int:
+    """Rows of the outbox, sent or not."""
+    async with database.session() as session:
+        return (await session.scalars(select(func.count()).select_from(OutboxRow))).one()
 
 
 async def queue(database: Database, *topics: str, value: bytes = b"x") -> None:
@@ -81,7 +91,7 @@ async def test_an_event_never_overtakes_an_earlier_one_of_its_key(rows: Database
     await queue(rows, "a", "a", "b")
     broker = Broker()
 
-    async def enqueue(row: OutboxRow) -> "asyncio.Future[object]":
+    async def enqueue(row: Outgoing) -> "asyncio.Future[object]":
         future = await broker.enqueue(row)
         if row.position != 1:
             return future
@@ -101,7 +111,7 @@ async def test_an_event_under_a_position_that_is_given_again_is_not_lost(rows: D
     await queue(rows, "a")
     taken, confirmed = asyncio.Event(), asyncio.get_running_loop().create_future()
 
-    async def enqueue(row: OutboxRow) -> "asyncio.Future[object]":
+    async def enqueue(row: Outgoing) -> "asyncio.Future[object]":
         taken.set()
         return confirmed
 
@@ -165,3 +175,54 @@ async def test_the_relay_goes_on_after_the_broker_returns(rows: Database) -> Non
             await asyncio.sleep(0.01)
     relay.close()
     await running
+
+
+async def test_a_sent_row_stays_until_the_brokers_disk_has_the_event(
+    rows: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The embedded broker answers before its disk has the record: a power cut may take it."""
+    monkeypatch.setattr("tidemill.bus.outbox.SYNCED_SECONDS", 0.3)
+    broker = Broker()
+    relay = Relay(rows, broker.enqueue)
+    await queue(rows, "a", "a")
+    assert await relay.move_batch() == 2
+    assert (await relay.depth(), await left(rows)) == (0, 2)
+    running = asyncio.create_task(relay.run())
+    after_the_power_cut = Broker()
+    assert await Relay(rows, after_the_power_cut.enqueue).move_batch() == 2
+    async with asyncio.timeout(10):
+        await relay.empty.wait()
+    assert (await left(rows), broker.taken) == (0, [1, 2])
+    relay.close()
+    await running
+
+
+async def test_a_refused_event_holds_up_its_own_key_and_nobody_else(
+    rows: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill.bus.outbox.BATCH", 2)
+    told: list[tuple[str, str]] = []
+    broker, refusing = Broker(), True
+
+    async def enqueue(row: Outgoing) -> "asyncio.Future[object]":
+        if row.key == b"acme/bad" and refusing:
+            future = asyncio.get_running_loop().create_future()
+            future.set_exception(MessageSizeTooLargeError())
+            return future
+        return await broker.enqueue(row)
+
+    relay = Relay(rows, enqueue, lambda row, reason: told.append((row.topic, reason)))
+    async with rows.transaction() as session:
+        keys = [b"acme/bad", b"acme/a", b"acme/bad", b"acme/bad", b"acme/bad", b"acme/b"]
+        session.add_all(OutboxRow(topic="t", key=key, value=b"x", headers="{}") for key in keys)
+    for _ in range(3):
+        await relay.move_batch()
+    assert (broker.taken, relay.refused) == ([2, 6], 1)
+    assert told == [("t", "MessageSizeTooLargeError")]
+    monkeypatch.setattr("tidemill.bus.outbox.REFUSED_RETRY_SECONDS", 0.0)
+    refusing = False
+    relay = Relay(rows, enqueue)
+    for _ in range(3):
+        await relay.move_batch()
+    assert broker.taken[2:] == [1, 3, 4, 5]
+    assert await left(rows) == 0

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from tidemill import topics
-from tidemill.bus.consumer import Consumer
-from tidemill.bus.progress import STALL_SECONDS, Progress
+from tidemill.bus.commits import GroupCommit
+from tidemill.bus.consumer import Consumer, Waiting
+from tidemill.bus.progress import BEHIND_SECONDS, STALL_SECONDS, TOLD_SECONDS, Progress, Stall
 from tidemill.telemetry import open_telemetry
 
 
@@ -26,7 +27,7 @@ def consumer(database: Any, identity: Any, clock: Any, tmp_path: Path) -> Any:
             identity=identity,
             clock=clock,
             telemetry=telemetry,
-            wake_relay=lambda: None,
+            commits=GroupCommit(database, lambda: None),
             timeout=60,
         )
 
@@ -63,6 +64,37 @@ async def test_a_silent_broker_is_not_the_consumers_fault(consumer: Any, clock: 
     progress.observe(5)
     progress.observe(None)
     clock.turn(STALL_SECONDS + 1)
+    assert not progress.stalled()
+
+
+async def test_waiting_for_a_dependency_is_a_stall_and_told_once(consumer: Any, clock: Any) -> None:
+    """With Milvus away every event waited, and health said that all was well."""
+    progress = Progress(consumer, clock)
+    consumer.waiting["documents.submitted.v1/0/7"] = Waiting(clock.monotonic(), "vector_store")
+    progress.observe(5)
+    assert (progress.stalled(), progress.news()) == (False, None)
+    clock.turn(STALL_SECONDS + 1)
+    progress.observe(9)
+    assert (progress.stalled(), progress.news()) == (True, None)
+    clock.turn(TOLD_SECONDS)
+    progress.observe(12)
+    assert progress.news() == Stall("DEPENDENCY_UNAVAILABLE", STALL_SECONDS + 1 + TOLD_SECONDS, 12)
+    assert progress.news() is None
+    consumer.waiting.clear()
+    progress.observe(0)
+    assert (progress.stalled(), progress.news()) == (False, None)
+
+
+async def test_a_consumer_that_never_catches_up_is_told(consumer: Any, clock: Any) -> None:
+    progress = Progress(consumer, clock)
+    for _ in range(3):
+        consumer.finished += 1
+        progress.observe(100)
+        assert progress.news() is None
+        clock.turn(BEHIND_SECONDS / 2)
+    stall = progress.news()
+    assert stall is not None
+    assert (stall.reason, stall.lag) == ("CONSUMER_BEHIND", 100)
     assert not progress.stalled()
 
 

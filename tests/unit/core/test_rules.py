@@ -25,7 +25,13 @@ HARMLESS = {
     "mapped_column", "TraceContextTextMapPropagator", "TraceFlags", "signature", "MappingProxyType",
     "dict", "set", "range", "len", "max", "min", "sum", "join", "cast", "field", "Console",
     "str", "int", "bytes", "enumerate", "findall", "maketrans", "resolve",
-    "globals", "values", "isinstance",
+    # SQL statements, put together once and sent by nobody yet.
+    "select", "insert", "update", "delete", "bindparam", "where", "values", "limit", "order_by",
+    "in_", "not_in", "length", "count", "select_from", "group_by", "returning", "label", "and_",
+    "or_", "join_from", "outerjoin", "desc", "asc", "coalesce", "tuple_", "on_conflict_do_update",
+    "on_conflict_do_nothing", "is_", "is_not", "globals", "isinstance",
+    "text", "object", "literal", "fromkeys", "items", "_int", "_long", "_choice",
+    "columns", "bindparams", "with_for_update",
 }  # fmt: skip
 
 

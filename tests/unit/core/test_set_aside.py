@@ -1,7 +1,7 @@
 """Records in hand: neighbours pass one in trouble, its key waits, offsets follow what is done."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +15,16 @@ from tests.tables import create_tables
 from tidemill import topics
 from tidemill.backoff import Backoff
 from tidemill.bus import Delivery
+from tidemill.bus.commits import GroupCommit
 from tidemill.bus.consumer import Consumer
+from tidemill.bus.dispatcher import (
+    COMMIT_SECONDS,
+    LEAST_TIMEOUT_SECONDS,
+    AdaptiveTimeout,
+    OrderedDispatcher,
+)
 from tidemill.bus.envelope import Record
-from tidemill.bus.line import LEAST_PATIENCE_SECONDS, Line, Patience
-from tidemill.bus.policy import FloodBrake, RetryPolicy
+from tidemill.bus.failures import DlqCircuitBreaker, RetryPolicy
 from tidemill.bus.tables import BusBase
 from tidemill.clock import SystemClock
 from tidemill.faults import Fault, Reason
@@ -44,7 +50,7 @@ class Desk:
     committed: list[tuple[int, int]] = field(default_factory=list)
     refuses_commit: bool = False
     is_down: bool = False
-    lines: list[Line] = field(default_factory=list)
+    dispatchers: list[OrderedDispatcher] = field(default_factory=list)
 
     async def handle(self, message: Any, delivery: Delivery) -> None:
         offset = delivery.record.offset
@@ -55,19 +61,15 @@ class Desk:
             raise Fault(Reason.DEPENDENCY_UNAVAILABLE)
         if delivery.aggregate_id == "bad":
             raise Fault(Reason.DOCUMENT_BROKEN)
-        async with delivery.apply():
-            self.done.append(offset)
+        await delivery.apply(lambda unit: self.done.append(offset))
 
     def stick(self, offset: int) -> asyncio.Event:
         return self.gates.setdefault(offset, asyncio.Event())
 
-    def commit(self, partition: int = 0) -> Callable[[int], Awaitable[None]]:
-        async def commit(offset: int) -> None:
-            if self.refuses_commit:
-                raise CommitFailedError("rebalance")
-            self.committed.append((partition, offset))
-
-        return commit
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        if self.refuses_commit:
+            raise CommitFailedError("rebalance")
+        self.committed += [(place.partition, offset) for place, offset in offsets.items()]
 
 
 @pytest.fixture
@@ -83,24 +85,28 @@ async def desk(database: Any, identity: Any, tmp_path: Path) -> AsyncIterator[De
             identity=identity,
             clock=SystemClock(),
             telemetry=telemetry,
-            wake_relay=lambda: None,
+            commits=GroupCommit(database, lambda: None),
             policy=QUICK,
-            brake=FloodBrake(in_a_row=2),
+            breaker=DlqCircuitBreaker(in_a_row=2),
         )
         yield desk
         for gate in desk.gates.values():
             gate.set()
-        for line in desk.lines:
-            await line.drain(10)
+        for dispatcher in desk.dispatchers:
+            await dispatcher.drain(10)
 
 
-def line_of(desk: Desk, beside: int = 16, on_flood: Callable[[], None] = lambda: None) -> Line:
-    desk.lines.append(Line(desk.consumer, beside, on_flood))
-    return desk.lines[-1]
+def dispatcher_of(
+    desk: Desk, most: int = 17, on_trip: Callable[[], None] = lambda: None
+) -> OrderedDispatcher:
+    desk.dispatchers.append(OrderedDispatcher(desk.consumer, on_trip, max_concurrency=most))
+    return desk.dispatchers[-1]
 
 
-async def put(line: Line, desk: Desk, offset: int, key: str, partition: int = 0) -> None:
-    await line.put(record(offset, key, partition), desk.commit(partition))
+async def put(
+    dispatcher: OrderedDispatcher, desk: Desk, offset: int, key: str, partition: int = 0
+) -> None:
+    await dispatcher.put([record(offset, key, partition)], desk.commit)
 
 
 async def until(condition: Any) -> None:
@@ -112,9 +118,9 @@ async def until(condition: Any) -> None:
 
 
 async def test_neighbours_pass_a_record_in_trouble_and_its_own_key_waits(desk: Desk) -> None:
-    line, gate = line_of(desk), desk.stick(0)
+    dispatcher, gate = dispatcher_of(desk), desk.stick(0)
     for offset, key in enumerate(["a", "b", "a", "c", "a"]):
-        await put(line, desk, offset, key)
+        await put(dispatcher, desk, offset, key)
     await until(lambda: sorted(desk.done) == [1, 3])
     gate.set()
     await until(lambda: len(desk.done) == 5)
@@ -122,9 +128,9 @@ async def test_neighbours_pass_a_record_in_trouble_and_its_own_key_waits(desk: D
 
 
 async def test_no_offset_is_committed_before_all_records_up_to_it_are_settled(desk: Desk) -> None:
-    line, gate = line_of(desk), desk.stick(1)
+    dispatcher, gate = dispatcher_of(desk), desk.stick(1)
     for offset, key in enumerate(["a", "b", "c", "d"]):
-        await put(line, desk, offset, key)
+        await put(dispatcher, desk, offset, key)
     await until(lambda: sorted(desk.done) == [0, 2, 3])
     assert max(desk.committed) == (0, 1)
     gate.set()
@@ -132,17 +138,17 @@ async def test_no_offset_is_committed_before_all_records_up_to_it_are_settled(de
 
 
 async def test_partitions_have_offsets_of_their_own(desk: Desk) -> None:
-    line, gate = line_of(desk), desk.stick(7)
-    await put(line, desk, 7, "a", partition=0)
-    await put(line, desk, 3, "b", partition=1)
+    dispatcher, gate = dispatcher_of(desk), desk.stick(7)
+    await put(dispatcher, desk, 7, "a", partition=0)
+    await put(dispatcher, desk, 3, "b", partition=1)
     await until(lambda: desk.committed == [(1, 4)])
     gate.set()
     await until(lambda: (0, 8) in desk.committed)
 
 
-async def test_a_line_without_room_takes_one_at_a_time(desk: Desk) -> None:
-    line, gate = line_of(desk, beside=0), desk.stick(0)
-    first = asyncio.create_task(put(line, desk, 0, "a"))
+async def test_a_dispatcher_without_room_takes_one_at_a_time(desk: Desk) -> None:
+    dispatcher, gate = dispatcher_of(desk, most=1), desk.stick(0)
+    first = asyncio.create_task(put(dispatcher, desk, 0, "a"))
     await asyncio.sleep(0.1)
     assert not first.done()
     gate.set()
@@ -151,20 +157,22 @@ async def test_a_line_without_room_takes_one_at_a_time(desk: Desk) -> None:
 
 
 async def test_the_room_beside_a_record_in_trouble_is_bounded(desk: Desk) -> None:
-    line = line_of(desk, beside=2)
+    dispatcher = dispatcher_of(desk, most=3)
     gates = [desk.stick(offset) for offset in range(3)]
-    await put(line, desk, 0, "a")
-    await put(line, desk, 1, "b")
-    third = asyncio.create_task(put(line, desk, 2, "c"))
+    await put(dispatcher, desk, 0, "a")
+    await put(dispatcher, desk, 1, "b")
+    third = asyncio.create_task(put(dispatcher, desk, 2, "c"))
     await asyncio.sleep(0.1)
     assert not third.done()
     gates[1].set()
     await third
 
 
-async def test_nothing_is_begun_while_a_record_waits_for_a_part_that_is_down(desk: Desk) -> None:
-    line, desk.is_down = line_of(desk), True
-    first = asyncio.create_task(put(line, desk, 0, "a"))
+async def test_nothing_is_begun_while_a_record_waits_for_an_unavailable_dependency(
+    desk: Desk,
+) -> None:
+    dispatcher, desk.is_down = dispatcher_of(desk), True
+    first = asyncio.create_task(put(dispatcher, desk, 0, "a"))
     await until(lambda: len(desk.begun) > 5)
     assert not first.done()
     desk.is_down = False
@@ -172,26 +180,26 @@ async def test_nothing_is_begun_while_a_record_waits_for_a_part_that_is_down(des
     assert desk.done == [0]
 
 
-async def test_a_line_that_stops_begins_nothing_and_commits_nothing_of_it(desk: Desk) -> None:
-    line, gate = line_of(desk), desk.stick(0)
-    await put(line, desk, 0, "a")
+async def test_a_dispatcher_that_stops_begins_nothing_and_commits_nothing_of_it(desk: Desk) -> None:
+    dispatcher, gate = dispatcher_of(desk), desk.stick(0)
+    await put(dispatcher, desk, 0, "a")
     desk.consumer.stopping.set()
-    await put(line, desk, 1, "b")
+    await put(dispatcher, desk, 1, "b")
     await until(lambda: desk.begun == [0])
-    await line.drain(0.05)
+    await dispatcher.drain(0.05)
     assert (desk.begun, desk.committed) == ([0], [])
     gate.set()
     assert desk.done == []
 
 
 async def test_a_partition_that_went_and_came_back_starts_where_the_group_is(desk: Desk) -> None:
-    line, gate = line_of(desk), desk.stick(4)
-    await put(line, desk, 4, "a")
-    await put(line, desk, 5, "b")
-    await line.on_partitions_revoked({TopicPartition("t", 0)})
-    await line.on_partitions_assigned({TopicPartition("t", 0)})
+    dispatcher, gate = dispatcher_of(desk), desk.stick(4)
+    await put(dispatcher, desk, 4, "a")
+    await put(dispatcher, desk, 5, "b")
+    await dispatcher.on_partitions_revoked({TopicPartition(TOPIC.name, 0)})
+    await dispatcher.on_partitions_assigned({TopicPartition(TOPIC.name, 0)})
     desk.gates.clear()
-    again = asyncio.create_task(put(line, desk, 4, "a"))
+    again = asyncio.create_task(put(dispatcher, desk, 4, "a"))
     await until(lambda: desk.begun == [4, 5])
     await asyncio.sleep(0.1)
     assert desk.begun == [4, 5], "the first delivery of the record is still in hand"
@@ -200,35 +208,35 @@ async def test_a_partition_that_went_and_came_back_starts_where_the_group_is(des
     await until(lambda: desk.committed == [(0, 5)])
 
 
-async def test_patience_follows_the_pace_that_records_have_as_a_rule() -> None:
-    patience = Patience()
+async def test_timeout_follows_the_pace_that_records_have_as_a_rule() -> None:
+    timeout = AdaptiveTimeout()
     for _ in range(30):
-        patience.note(0.002)
-    assert patience.seconds == LEAST_PATIENCE_SECONDS
+        timeout.note(0.002)
+    assert timeout.seconds == LEAST_TIMEOUT_SECONDS
     for _ in range(30):
-        patience.note(0.5)
-    assert 1.4 < patience.seconds < 1.5
+        timeout.note(0.5)
+    assert 1.4 < timeout.seconds < 1.5
 
 
 async def test_a_commit_that_fails_is_made_good_by_the_next(desk: Desk) -> None:
-    line = line_of(desk)
+    dispatcher = dispatcher_of(desk)
     desk.refuses_commit = True
-    await put(line, desk, 0, "a")
+    await put(dispatcher, desk, 0, "a")
     await until(lambda: desk.done == [0])
-    await line.drain(5)
+    await asyncio.sleep(COMMIT_SECONDS + 0.2)
     desk.refuses_commit = False
-    await put(line, desk, 1, "b")
-    await until(lambda: desk.committed == [(0, 2)])
+    await put(dispatcher, desk, 1, "b")
+    await until(lambda: desk.committed[-1:] == [(0, 2)])
 
 
 async def test_a_flood_hands_back_what_was_set_aside(desk: Desk) -> None:
     stops: list[int] = []
-    line = line_of(desk, on_flood=lambda: stops.append(1))
+    dispatcher = dispatcher_of(desk, on_trip=lambda: stops.append(1))
     desk.stick(0)
     for offset, key in enumerate(["a", "bad", "bad"]):
-        await put(line, desk, offset, key)
+        await put(dispatcher, desk, offset, key)
     await until(lambda: stops == [1])
-    await put(line, desk, 3, "c")
-    await line.drain(5)
+    await put(dispatcher, desk, 3, "c")
+    await dispatcher.drain(5)
     assert desk.begun == [0, 1, 2]
     assert desk.committed == []

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 
 from services.evaluator.handlers import rebuilding
-from services.inference.handlers.recording import answer_row
+from services.inference.handlers.recording import answer_values
 from services.monitor.domain.answers import facts_of
 from services.trainer.domain.signals import feedback_of
 from tests.unit.core.test_rules import TREES
@@ -55,7 +55,7 @@ def test_a_time_in_range_is_utc() -> None:
     [
         (lambda event: feedback_of(event, NOW), events.FeedbackRecorded, "recorded_time"),
         (facts_of, events.AnswerGenerated, "answered_time"),
-        (lambda event: answer_row(event, ""), events.AnswerGenerated, "answered_time"),
+        (lambda event: answer_values(event, ""), events.AnswerGenerated, "answered_time"),
         (lambda e: rebuilding.seconds(e, "changed_time"), events.ReleaseChanged, "changed_time"),
     ],
 )

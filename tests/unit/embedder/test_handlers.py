@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from services.embedder.adapters.model import Embedded, Embedding, fault_of
 from services.embedder.handlers import embed_queries, to_event
@@ -12,7 +11,7 @@ from tidemill.api.common.v1 import Chunk
 from tidemill.api.common.v1 import EmbeddingModel as Model
 from tidemill.api.events.v1 import DocumentChunked
 from tidemill.faults import Fault, Reason
-from tidemill.modelserver.client import EmbeddingModel, ModelServer
+from tidemill.modelserver.client import EMBED_ROWS, EmbeddingModel, ModelServer, NamedVectors
 from tidemill.modelserver.errors import (
     InvalidRequest,
     ModelServerError,
@@ -22,28 +21,40 @@ from tidemill.modelserver.errors import (
 
 
 class Exchanged(ModelServer):
-    """A model server whose embedder is another one each time it is asked."""
+    """A model server whose embedder is another one each time; "" for one that does not say it."""
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], asked: Sequence[str] = ()) -> None:
         super().__init__("127.0.0.1:1")
         self._names = names
+        self._asked = list(asked)
 
     async def embedding_model(self, *, timeout: float = 30.0) -> EmbeddingModel:
-        return EmbeddingModel("toy", self._names.pop(0), 3)
+        return EmbeddingModel("toy", self._asked.pop(0), 3)
 
-    async def embed(self, texts: Sequence[str], *, timeout: float) -> NDArray[np.float32]:
-        return np.array([[1, 0, 0.5]] * len(texts), np.float32)
+    async def _embed(self, texts: list[str], timeout: float) -> NamedVectors:
+        name = self._names.pop(0)
+        model = EmbeddingModel("toy", name, 3) if name else None
+        return NamedVectors(np.array([[1, 0, 0.5]] * len(texts), np.float32), model)
 
 
 async def test_vectors_are_little_endian_floats_with_their_model() -> None:
-    embedded = await Embedding(Exchanged(["v1", "v1"])).embed(["a", "b"], timeout=1.0)
+    embedded = await Embedding(Exchanged(["v1"])).embed(["a", "b"], timeout=1.0)
     assert embedded.model == Model(name="toy", version="v1", dimensions=3)
     assert embedded.vectors == [np.array([1, 0, 0.5], "<f4").tobytes()] * 2
 
 
-async def test_a_model_that_is_exchanged_meanwhile_is_tried_again() -> None:
+async def test_vectors_of_two_models_are_never_mixed() -> None:
     with pytest.raises(Fault) as fault:
-        await Embedding(Exchanged(["v1", "v2"])).embed(["a"], timeout=1.0)
+        await Embedding(Exchanged(["v1", "v2"])).embed(["a"] * (EMBED_ROWS + 1), timeout=1.0)
+    assert fault.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+    assert fault.value.retryable
+
+
+async def test_a_server_that_does_not_name_its_model_is_asked_before_and_after() -> None:
+    embedded = await Embedding(Exchanged(["", ""], ["v1", "v1"])).embed(["a"], timeout=1.0)
+    assert embedded.model.version == "v1"
+    with pytest.raises(Fault) as fault:
+        await Embedding(Exchanged(["", ""], ["v1", "v2"])).embed(["a"], timeout=1.0)
     assert fault.value.reason is Reason.DEPENDENCY_UNAVAILABLE
     assert fault.value.retryable
 

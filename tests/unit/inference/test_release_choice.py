@@ -38,8 +38,8 @@ async def change(
     house: House, name: str, state: State, epoch: int, tenant: str = "harbor", **fields: object
 ) -> Release:
     release = replace(Release(name, state=state, epoch=epoch), **fields)  # type: ignore[arg-type]
-    async with house.runtime.bus.unit(tenant) as unit:
-        await save_release(unit.session, tenant, release)
+    await house.runtime.bus.write(tenant, lambda unit: save_release(unit.session, tenant, release))
+    house.parts.releases.forget(tenant)
     return release
 
 

@@ -22,9 +22,10 @@ async def test_releases_and_answers_are_there_after_a_restart(
     mesh = mesh_settings(tmp_path, service_addresses=f"embedder={address},retriever={address}")
     async with open_runtime("inference", mesh) as runtime:
         house = await serve(runtime, InferenceSettings(), ScriptedModel(), neighbours)
-        async with runtime.bus.unit("harbor") as unit:
-            release = Release("r1", state=State.PROMOTED, epoch=3)
-            await save_release(unit.session, "harbor", release)
+        release = Release("r1", state=State.PROMOTED, epoch=3)
+        await runtime.bus.write(
+            "harbor", lambda unit: save_release(unit.session, "harbor", release)
+        )
         before, *_ = await house.ask()
     async with open_runtime("inference", mesh) as runtime:
         house = await serve(runtime, InferenceSettings(), ScriptedModel(), neighbours)

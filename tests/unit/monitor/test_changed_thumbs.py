@@ -18,8 +18,8 @@ from services.monitor.domain.shares import Normal, ShareWatch, observe, take_bac
 from services.monitor.handlers.parts import Parts
 from services.monitor.handlers.sharing import THUMBS_DOWN_SHARE, watch_thumb
 from services.monitor.settings import DriftRules, ShareRules
-from tests.tables import create_tables
-from tidemill.bus import Unit
+from tests.tables import commit, create_tables
+from tidemill.bus import UnitOfWork
 from tidemill.bus.tables import BusBase
 from tidemill.clock import SystemClock
 from tidemill.db import Database, open_database
@@ -37,16 +37,17 @@ class Rows:
     parts: Parts
 
     async def thumb(self, answer_id: str, up: bool, time: float) -> None:
-        async with self.database.transaction() as session:
-            unit = Unit(session=session, source="m", tenant_id="acme", clock=SystemClock())
-            if await watches.keep_thumb(unit, answer_id, up, time):
-                await watch_thumb(unit, self.parts, answer_id, "base", up=up)
+        def work(unit: UnitOfWork) -> None:
+            if watches.keep_thumb(unit, answer_id, up, time):
+                watch_thumb(unit, self.parts, answer_id, "base", up=up)
+
+        await commit(self.database, work)
 
     async def watch(self) -> ShareWatch:
-        async with self.database.session() as session:
-            row = await session.get(WatchRow, ("acme", "base", THUMBS_DOWN_SHARE))
-            assert row is not None
-            return watches.watch_of(row)
+        key = ("acme", "base", THUMBS_DOWN_SHARE)
+        row = await self.database.read(lambda session: session.get(WatchRow, key))
+        assert row is not None
+        return watches.watch_of(row)
 
 
 @asynccontextmanager

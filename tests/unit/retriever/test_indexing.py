@@ -1,7 +1,6 @@
 """Versions come into force as one step, whatever order and number events come in."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.retriever.adapters.queries import next_revision
 from services.retriever.adapters.vector_store import VectorStore
 from services.retriever.handlers.indexing import Indexing, take_embedded
 from tests.unit.retriever.world import MODEL, World, embedded, retired
@@ -22,10 +20,10 @@ async def test_an_embedded_version_is_found_with_all_that_a_citation_needs(world
     await world.deliver(embedded("acme", "hr/leave", 1, ["27 days of leave", "ask in Driftwood"]))
     first = (await world.search("acme", "ask in Driftwood"))[0]
     assert first.score == pytest.approx(1.0, abs=1e-5)
-    assert (first.version.document_id, first.version.version) == ("hr/leave", 1)
+    assert (first.chunk.document_id, first.chunk.version) == ("hr/leave", 1)
     assert (first.chunk.ordinal, first.chunk.text) == (1, "ask in Driftwood")
     assert first.chunk.headings == ["Guide", "ask in Driftwood"]
-    assert first.version.title == "hr/leave 1"
+    assert first.chunk.title == "hr/leave 1"
 
 
 async def test_a_new_version_replaces_the_old_one_at_once(world: World) -> None:
@@ -114,10 +112,7 @@ async def test_a_crash_before_the_flip_leaves_the_old_version_and_the_next_try_f
 ) -> None:
     await world.deliver(embedded("acme", "d", 1, ["old"]))
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "services.retriever.handlers.indexing.next_revision",
-            die_at_call(2),
-        )
+        patch.setattr("services.retriever.handlers.indexing.next_revision", die)
         with pytest.raises(StopsBeforeTheFlip):
             await world.deliver(embedded("acme", "d", 2, ["new"]), event_id="e2")
     assert await world.found("acme", "new") == {("d", 1, "old")}
@@ -128,17 +123,8 @@ async def test_a_crash_before_the_flip_leaves_the_old_version_and_the_next_try_f
         assert await after.found("acme", "new") == {("d", 2, "new")}
 
 
-def die_at_call(number: int) -> Callable[..., object]:
-    calls = 0
-
-    async def wrapped(*arguments: object) -> int:
-        nonlocal calls
-        calls += 1
-        if calls == number:
-            raise StopsBeforeTheFlip
-        return await next_revision(*arguments)  # type: ignore[arg-type]
-
-    return wrapped
+def die(*_: object) -> int:
+    raise StopsBeforeTheFlip
 
 
 async def test_refuses_vectors_of_another_model(world: World) -> None:
@@ -190,22 +176,85 @@ async def test_a_vector_store_that_is_away_is_a_retryable_fault(world: World) ->
     assert await world.found("acme", "text") == {("d", 1, "text")}
 
 
-@pytest.mark.parametrize("when", ["before the vectors are searched", "after"])
-async def test_a_search_keeps_to_the_moment_it_began_at(
-    world: World, monkeypatch: pytest.MonkeyPatch, when: str
+WHEN = ["before the vectors are searched", "after"]
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["first search", "later search"])
+@pytest.mark.parametrize("when", WHEN)
+async def test_a_search_of_a_server_keeps_to_one_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch, when: str, is_known: bool
 ) -> None:
-    old = {("d", 1, "old one"), ("d", 1, "old two")}
+    old, new = {("d", 1, "old one"), ("d", 1, "old two")}, {("d", 2, "new")}
     await world.deliver(embedded("acme", "d", 1, ["old one", "old two"]))
-    original = world.vectors.search
+    if is_known:
+        assert await world.found("acme", "old one") == old
+    original, calls = world.vectors.search, 0
 
     async def swapped(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
         found = None if when.startswith("before") else await original(*arguments, **options)
-        await world.deliver(embedded("acme", "d", 2, ["new"]), event_id="swap")
-        world.clock.forward(59.0)
-        await world.upkeep.sweep()
+        if calls == 1:
+            await replace(world)
         return found if found is not None else await original(*arguments, **options)
 
     monkeypatch.setattr(world.vectors, "search", swapped)
+    monkeypatch.setattr(world.vectors, "copy_of", lambda name: None)
+    # One that began with what it knew from before begins again, and sees the newest.
+    assert await world.found("acme", "old one") == (new if is_known else old)
+    monkeypatch.undo()
+    assert await world.found("acme", "old one") == new
+
+
+@pytest.mark.parametrize("when", WHEN)
+async def test_a_search_of_the_copy_keeps_to_one_moment(
+    world: World, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    await world.deliver(embedded("acme", "d", 1, ["old one", "old two"]))
+    original, loop = world.vectors.copy_of, asyncio.get_running_loop()
+
+    def copy_of(name: str) -> Any:
+        search = original(name)
+
+        def swapped(*arguments: Any) -> Any:
+            assert search is not None
+            found = None if when.startswith("before") else search(*arguments)
+            asyncio.run_coroutine_threadsafe(replace(world), loop).result()
+            return found if found is not None else search(*arguments)
+
+        return swapped
+
+    monkeypatch.setattr(world.vectors, "copy_of", copy_of)
+    old = {("d", 1, "old one"), ("d", 1, "old two")}
     assert await world.found("acme", "old one") == old
     monkeypatch.undo()
     assert await world.found("acme", "old one") == {("d", 2, "new")}
+
+
+async def replace(world: World) -> None:
+    """A new version comes, and the old one's vectors are about to be swept."""
+    await world.deliver(embedded("acme", "d", 2, ["new"]), event_id="swap")
+    world.clock.forward(59.0)
+    await world.upkeep.sweep()
+
+
+async def test_versions_that_arrive_together_share_a_call_of_the_store(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    original = world.vectors.upsert
+
+    async def counted(name: str, entities: Any) -> None:
+        calls.append(len(entities))
+        await original(name, entities)
+
+    monkeypatch.setattr(world.vectors, "upsert", counted)
+    indexing = Indexing(world.bus, world.vectors)
+    events = [embedded("acme", f"d{n}", 1, [f"{n} a", f"{n} b"]) for n in range(20)]
+    deliveries = [world.delivery("acme", event.document_id) for event in events]
+    pairs = zip(events, deliveries, strict=True)
+    await asyncio.gather(*(take_embedded(indexing, e, d) for e, d in pairs))
+    assert sum(calls) == 40
+    assert len(calls) < 10
+    assert len(await world.found("acme", "0 a")) == 40
+    assert len(await world.indexed_events()) == 20

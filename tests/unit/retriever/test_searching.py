@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.retriever.adapters.batching import SearchBatcher
+from services.retriever.adapters.vector_store import VectorStore
 from services.retriever.domain.manifest import manifest_hash
 from services.retriever.domain.naming import collection_name
 from services.retriever.domain.vectors import Vector
@@ -96,14 +97,16 @@ async def test_many_dead_versions_do_not_crowd_out_the_living(world: World) -> N
 def calls(world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Queries of each call of the vector store, which takes as long as a distant one."""
     sizes: list[int] = []
-    original = world.vectors.search
 
     async def distant(name: str, queries: Sequence[Vector], *arguments: Any) -> Any:
         sizes.append(len(queries))
         await asyncio.sleep(0.1)
-        return await original(name, queries, *arguments)
+        copy = VectorStore.copy_of(world.vectors, name)
+        assert copy is not None
+        return copy(queries, *arguments)
 
     monkeypatch.setattr(world.vectors, "search", distant)
+    monkeypatch.setattr(world.vectors, "copy_of", lambda name: None)
     return sizes
 
 
@@ -140,6 +143,28 @@ async def test_a_cancelled_search_does_not_harm_those_that_share_its_call(world:
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert isinstance(outcomes[1], asyncio.CancelledError)
     assert all(isinstance(outcome, list) for i, outcome in enumerate(outcomes) if i != 1)
+
+
+async def test_a_search_reads_once_while_nothing_changes_and_sees_every_change_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[object] = []
+    original = world.database.read
+
+    async def counted(work: Any) -> Any:
+        reads.append(work)
+        return await original(work)
+
+    monkeypatch.setattr(world.database, "read", counted)
+    await world.deliver(embedded("acme", "d", 1, ["old"]))
+    assert await world.found("acme", "old") == {("d", 1, "old")}
+    before = len(reads)
+    assert await world.found("acme", "old") == {("d", 1, "old")}
+    assert len(reads) == before + 1
+    await world.deliver(embedded("acme", "d", 2, ["new"]))
+    assert await world.found("acme", "old") == {("d", 2, "new")}
+    await world.deliver(retired("acme", "d", 3))
+    assert await world.found("acme", "old") == set()
 
 
 async def test_the_manifest_depends_on_what_is_in_force_alone(world: World) -> None:

@@ -117,7 +117,7 @@ class World:
             headers={"ce_id": event_id or f"evt-{self.events}"},
             time=self.clock.now(),
         )
-        return Delivery(record, "retriever/t", tenant, document, self.database, self.clock)
+        return Delivery(record, "retriever/t", tenant, document, self.bus.commits, self.clock)
 
     async def deliver(
         self, message: ChunksEmbedded | DocumentRetired, event_id: str | None = None
@@ -140,7 +140,7 @@ class World:
     async def found(self, tenant: str, text: str, top_k: int = 50) -> set[tuple[str, int, str]]:
         """(document, version, text) of all hits."""
         passages = await self.search(tenant, text, top_k)
-        return {(p.version.document_id, p.version.version, p.chunk.text) for p in passages}
+        return {(p.chunk.document_id, p.chunk.version, p.chunk.text) for p in passages}
 
     async def indexed_events(self) -> list[DocumentIndexed]:
         async with self.database.session() as session:

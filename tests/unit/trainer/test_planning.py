@@ -77,8 +77,8 @@ async def test_a_number_that_another_took_meanwhile_leaves_no_folder(
     await planned(place, found)
     real, asked = runs_store.next_number, []
 
-    async def late(session: object, tenant_id: str) -> int:
-        asked.append(await real(session, tenant_id))  # type: ignore[arg-type]
+    def late(session: object, tenant_id: str) -> int:
+        asked.append(real(session, tenant_id))  # type: ignore[arg-type]
         return asked[-1] - (len(asked) == 1)
 
     monkeypatch.setattr(runs_store, "next_number", late)

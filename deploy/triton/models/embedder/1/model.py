@@ -10,7 +10,8 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """Texts (n, 1) in, float32 vectors (n, dimensions) out; requests are run as one batch."""
+    """Texts (n, 1) in, float32 vectors (n, dimensions) out, each with the name and the version of
+    the model (n, 2); requests are run as one batch."""
 
     def initialize(self, args: dict[str, str]) -> None:
         from tokenizers import Tokenizer
@@ -22,6 +23,8 @@ class TritonPythonModel:
         self.tokenizer.enable_truncation(facts["max_tokens"])
         self.tokenizer.enable_padding()
         self.session = _session(folder, int(parameters["threads"]["string_value"]))
+        names = [parameters[key]["string_value"] for key in ("model_name", "model_version")]
+        self.identity = np.array([[name.encode() for name in names]], np.object_)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         batches = [
@@ -33,8 +36,9 @@ class TritonPythonModel:
         responses, start = [], 0
         for batch in batches:
             rows = vectors[start : start + len(batch)]
-            tensor = pb_utils.Tensor("embedding", np.ascontiguousarray(rows))
-            responses.append(pb_utils.InferenceResponse([tensor]))
+            vector = pb_utils.Tensor("embedding", np.ascontiguousarray(rows))
+            model = pb_utils.Tensor("embedding_model", self.identity.repeat(len(batch), axis=0))
+            responses.append(pb_utils.InferenceResponse([vector, model]))
             start += len(batch)
         return responses
 

@@ -10,6 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from tidemill.bus.dead_letters.status import Mark, Standing, State, after, mark_of
 from tidemill.bus.envelope import (
     CONSUMER,
     DEAD_LETTER_ID,
@@ -24,7 +25,6 @@ from tidemill.bus.envelope import (
     split_key,
 )
 from tidemill.bus.goodbye import say_goodbye
-from tidemill.bus.marks import Mark, Standing, State, after, mark_of
 from tidemill.faults import Fault, Reason
 from tidemill.topics import CATALOGUE, MAX_DEAD_LETTER_BYTES
 

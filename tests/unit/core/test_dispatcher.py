@@ -1,7 +1,7 @@
 """The records in hand: an offset is committed only when everything before it is settled."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +11,10 @@ from aiokafka import TopicPartition
 from tests.tables import create_tables
 from tidemill.api.events.v1 import DocumentChunked
 from tidemill.bus import Delivery
+from tidemill.bus.commits import GroupCommit
 from tidemill.bus.consumer import Consumer
+from tidemill.bus.dispatcher import OrderedDispatcher
 from tidemill.bus.envelope import EVENT_ID, Record
-from tidemill.bus.line import BESIDE, Line
 from tidemill.bus.tables import BusBase
 from tidemill.clock import SystemClock
 from tidemill.db import Database
@@ -26,10 +27,10 @@ PLACE = TopicPartition(DOCUMENTS_CHUNKED.name, 0)
 
 
 class Desk:
-    """A line whose handler waits for the documents that are named as slow."""
+    """A dispatcher whose handler waits for the documents that are named as slow."""
 
-    def __init__(self, line: Line, free: asyncio.Event) -> None:
-        self.line = line
+    def __init__(self, dispatcher: OrderedDispatcher, free: asyncio.Event) -> None:
+        self.dispatcher = dispatcher
         self.free = free
         self.committed: list[int] = []
         self.committing = asyncio.Event()
@@ -46,11 +47,11 @@ class Desk:
             time=datetime(2026, 1, 5, tzinfo=UTC),
         )
 
-        async def commit(offset: int) -> None:
-            self.committed.append(offset)
+        async def commit(offsets: Mapping[TopicPartition, int]) -> None:
+            self.committed += offsets.values()
             self.committing.set()
 
-        await self.line.put(record, commit)
+        await self.dispatcher.put([record], commit)
 
 
 @pytest.fixture
@@ -71,12 +72,12 @@ async def desk(database: Database, tmp_path: Path) -> AsyncIterator[Desk]:
             identity=Identity(load_or_create_key(tmp_path), "test", clock),
             clock=clock,
             telemetry=telemetry,
-            wake_relay=lambda: None,
+            commits=GroupCommit(database, lambda: None),
         )
-        line = Line(consumer, BESIDE, lambda: None)
-        yield Desk(line, free)
+        dispatcher = OrderedDispatcher(consumer, lambda: None)
+        yield Desk(dispatcher, free)
         free.set()
-        await line.drain(5.0)
+        await dispatcher.drain(5.0)
 
 
 async def test_a_record_that_is_set_aside_holds_the_offset_back(desk: Desk) -> None:
@@ -84,15 +85,15 @@ async def test_a_record_that_is_set_aside_holds_the_offset_back(desk: Desk) -> N
     await desk.put(1, "quick")
     assert max(desk.committed, default=0) == 0
     desk.free.set()
-    await desk.line.drain(5.0)
+    await desk.dispatcher.drain(5.0)
     assert desk.committed[-1] == 2
 
 
 async def test_a_record_from_before_a_rebalance_moves_no_offset_after_it(desk: Desk) -> None:
     """It was handed out, then the partition went and came back, from an earlier offset."""
-    await desk.line.on_partitions_revoked({PLACE})
+    await desk.dispatcher.on_partitions_revoked({PLACE})
     await desk.put(7, "slow")
-    await desk.line.on_partitions_assigned({PLACE})
+    await desk.dispatcher.on_partitions_assigned({PLACE})
     await desk.put(5, "quick")
     async with asyncio.timeout(10):
         await desk.committing.wait()

@@ -4,8 +4,7 @@ drop them."""
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.bus.envelope import CONSUMER, REPLAY, TOKEN, split_key
-from tidemill.bus.letters import (
+from tidemill.bus.dead_letters.log import (
     DeadLetter,
     broker_faults,
     is_replayable,
@@ -15,7 +14,8 @@ from tidemill.bus.letters import (
     value_of,
     write_scope_of,
 )
-from tidemill.bus.marks import REPLAYED, State, dropped_headers
+from tidemill.bus.dead_letters.status import REPLAYED, State, dropped_headers
+from tidemill.bus.envelope import CONSUMER, REPLAY, TOKEN, split_key
 from tidemill.faults import Fault, Reason
 from tidemill.security.tokens import EVENT_AUDIENCE, Identity
 from tidemill.topics import CATALOGUE

@@ -2,6 +2,7 @@
 
 import json
 
+from tidemill.bus.dead_letters.status import healed_headers
 from tidemill.bus.envelope import (
     CONSUMER,
     DEAD_LETTER_ID,
@@ -14,16 +15,15 @@ from tidemill.bus.envelope import (
     TRACEPARENT,
     Record,
 )
-from tidemill.bus.marks import healed_headers
-from tidemill.bus.tables import OutboxRow
+from tidemill.bus.unit import OutboxValues, raw_values
 from tidemill.faults import Fault
 from tidemill.ids import derived_id
 
 MAX_DETAIL = 500
 
 
-def dead_letter(record: Record, consumer: str, fault: Fault, traceparent: str) -> OutboxRow:
-    """A row for the dead-letter topic. The token stays behind: a letter lives for weeks."""
+def dead_letter(record: Record, consumer: str, fault: Fault, traceparent: str) -> OutboxValues:
+    """A row for the dead-letter topic. The token stays behind: a dead letter lives for weeks."""
     headers = {name: value for name, value in record.headers.items() if name != TOKEN}
     headers |= {
         EVENT_ID: record.event_id,
@@ -36,17 +36,10 @@ def dead_letter(record: Record, consumer: str, fault: Fault, traceparent: str) -
     }
     if traceparent:
         headers[TRACEPARENT] = traceparent
-    return OutboxRow(
-        topic=f"{record.topic}.dlq",
-        key=record.key,
-        value=record.value,
-        headers=json.dumps(headers),
-    )
+    return raw_values(f"{record.topic}.dlq", record.key, record.value, headers)
 
 
-def healed_mark(record: Record, consumer: str) -> OutboxRow:
+def healed_values(record: Record, consumer: str) -> OutboxValues:
     """A row for the dead-letter topic: a replay of the record's event was applied."""
     headers = healed_headers(consumer, record.event_id)
-    return OutboxRow(
-        topic=f"{record.topic}.dlq", key=record.key, value=None, headers=json.dumps(headers)
-    )
+    return raw_values(f"{record.topic}.dlq", record.key, None, headers)

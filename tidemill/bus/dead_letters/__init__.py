@@ -1,0 +1,1 @@
+"""Dead letters: written with the inbox row, read without a group, replayed or dropped by people."""
