@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,18 @@ async def server(settings: MeshSettings) -> AsyncIterator[ForkServer]:
     server = ForkServer(child_environment(settings))
     yield server
     await server.close()
+    for process in processes_of(settings.home):
+        process.kill()
+
+
+def processes_of(home: Path) -> list[psutil.Process]:
+    """What a test that failed has left running; ended ones cannot be asked."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("TIDEMILL_HOME") == str(home):
+                found.append(process)
+    return found
 
 
 def written(log: Path) -> str:
