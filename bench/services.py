@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from tidemill.api.events.v1 import FeedbackRecorded, Thumb
+from tidemill.api.events.v1 import FeedbackSubmitted
 from tidemill.cli.context import Context, open_context
 from tidemill.cli.control import read_status
 from tidemill.cli.demo.asking import ask_all
@@ -105,7 +105,7 @@ async def submit_handbook(client: Client, context: Context, there: int) -> None:
 
 async def judge(client: Client, answers: list[str]) -> None:
     for answer in answers:
-        await client.record_feedback(FeedbackRecorded(answer_id=answer, thumb=Thumb(up=False)))
+        await client.submit_feedback(FeedbackSubmitted(answer_id=answer, thumb_up=False))
 
 
 async def measure(context: Context, documents: int, questions: int) -> dict[str, Any]:

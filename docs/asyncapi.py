@@ -29,7 +29,7 @@ HEADERS: dict[str, Part] = {
     envelope.EVENT_ID: TEXT
     | {
         "pattern": f"^{envelope.EVENT_ID_PATTERN.pattern}$",
-        "description": "Unique within the tenant; an event that is sent again is applied once.",
+        "description": "Unique within tenant and source; one that comes again is applied once.",
     },
     "ce_source": TEXT | {"description": "For the mesh's own events tidemill/SERVICE."},
     envelope.EVENT_TYPE: TEXT | {"description": "tidemill. and the topic's name."},
@@ -37,6 +37,8 @@ HEADERS: dict[str, Part] = {
     envelope.CONTENT_TYPE: TEXT
     | {"enum": [envelope.PROTOBUF, envelope.JSON], "default": envelope.PROTOBUF},
     envelope.TRACEPARENT: TEXT | {"description": "W3C trace context."},
+    envelope.SUBJECT: TEXT
+    | {"description": "Of recorded feedback: subject of the token that it came with."},
 }
 TOKEN = TEXT | {
     "description": "Token of the mesh for the audience tidemill.events with the channel's "
@@ -49,8 +51,10 @@ DEAD_LETTER_HEADERS = {
     envelope.CONSUMER: TEXT | {"description": "Consumer that gave the event up, service/topic."},
     envelope.ORIGIN: TEXT | {"description": "Place of the record, topic/partition/offset."},
     envelope.ORIGIN_TIME: TEXT | {"format": "date-time"},
+    envelope.TOKEN_SUBJECT: TEXT
+    | {"description": "Subject of the record's token, which stays behind; empty without one."},
 }
-ALWAYS = [name for name in HEADERS if name != envelope.TRACEPARENT]
+ALWAYS = [n for n in HEADERS if n not in (envelope.TRACEPARENT, envelope.SUBJECT)]
 """Headers of every event that the mesh itself writes."""
 
 SCHEMAS: dict[str, Part] = {

@@ -28,18 +28,26 @@ values that they do not know: services of two releases run side by side during a
 outside the mesh write to, a message with a field that the contract does not name is dead-lettered, since a misspelt
 field would be dropped silently.
 
+What outsiders submit and what the mesh records are different topics: feedback is submitted to `feedback.submitted.v1`,
+inference checks and masks it as `RecordFeedback` does, and records it on `feedback.recorded.v1`. For one release
+inference also takes what outsiders still write to `feedback.recorded.v1`, as a submission; only its own records are
+facts to the others. `GetSubmission` of `IngestService` (documents) and `InferenceService` (feedback) tells the tenant
+that wrote an event what became of it, for 30 days: received and tried again, accepted, rejected or dead-lettered, and
+why. An event whose token was refused is nobody's, so nobody can ask for it; it lies among the dead letters.
+
 | header | meaning |
 |---|---|
-| `ce_id` | the event's id, 1-200 visible ASCII characters, unique within the tenant; sending it again is harmless |
+| `ce_id` | the event's id, 1-200 visible ASCII characters, unique within the tenant and `ce_source`; sending it again is harmless |
 | `ce_type` | `tidemill.` and the topic's name; another type is dead-lettered |
 | `ce_source`, `ce_time`, `ce_specversion` | CloudEvents 1.0, binary mode |
 | `traceparent` | W3C trace context; the consumer's spans continue it |
+| `tidemill-subject` | on `feedback.recorded.v1`: the subject of the token that the feedback came with |
 | `content-type` | `application/protobuf` (default) or `application/json` |
 | `tidemill-token` | only on topics that producers outside the mesh write to: a token for `tidemill.events` with the topic's scope; its tenant must be the key's. It is judged by the time that the broker stamped |
 
 A dead letter keeps the record's key, value and headers without the token, and adds `tidemill-reason`,
-`tidemill-detail`, `tidemill-consumer`, `tidemill-origin` (topic/partition/offset), `tidemill-origin-time`
-and `tidemill-dead-letter-id`. Dead letters stay for {days} days. What is
+`tidemill-detail`, `tidemill-consumer`, `tidemill-origin` (topic/partition/offset), `tidemill-origin-time`,
+`tidemill-token-subject` (the verified sender's, under which a replay is sent) and `tidemill-dead-letter-id`. Dead letters stay for {days} days. What is
 dead-lettered, and what to do about it: [dead letters](dead-letters.md). Why: [decision 1](decisions/0001-delivery.md).
 
 Topics belong to one of three classes of retention: facts are kept for ever, since every store is rebuilt from
@@ -101,8 +109,15 @@ def key_of(topic: Topic[Message]) -> str:
     return f"tenant/{{{topic.aggregate}}}" if field else f"tenant/{topic.aggregate}"
 
 
+def writer_of(topic: Topic[Message]) -> str:
+    if not topic.write_scope:
+        return "the owner"
+    outside = f"outside, scope `{topic.write_scope}`"
+    return f"the owner; for one release {outside}, as submissions" if topic.takes_both else outside
+
+
 def topic_row(topic: Topic[Message]) -> str:
-    writer = f"outside, scope `{topic.write_scope}`" if topic.write_scope else "the owner"
+    writer = writer_of(topic)
     name = topic.message.DESCRIPTOR.name
     return (
         f"| `{topic.name}` | [{name}](#{name.lower()}) | `{key_of(topic)}` | {topic.owner} "

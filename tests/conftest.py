@@ -18,6 +18,7 @@ from services.migrate import migrate
 from tests import postgres
 from tests.ledger.books import SERVER
 from tests.ports import free_port_base
+from tests.senders import OUTSIDE
 from tidemill.bus.admin import create_topics
 from tidemill.clock import Clock, SystemClock
 from tidemill.db.migrations import HEAD
@@ -186,13 +187,19 @@ def run_service() -> Callable[..., AbstractAsyncContextManager[Runtime]]:
     return serving
 
 
-def token(settings: MeshSettings, tenant: str, *scopes: str, events: bool = False) -> str:
+def token(
+    settings: MeshSettings,
+    tenant: str,
+    *scopes: str,
+    events: bool = False,
+    subject: str = OUTSIDE,
+) -> str:
     """Of this mesh's own key."""
-    identity = Identity(load_or_create_key(settings.home / "keys"), "test", SystemClock())
+    identity = Identity(load_or_create_key(settings.home / "keys"), subject, SystemClock())
     return identity.mint(tenant, scopes, audience=EVENT_AUDIENCE if events else RPC_AUDIENCE)
 
 
 @pytest.fixture
 def mint() -> Callable[..., str]:
-    """mint(settings, tenant, scopes, events=False)."""
+    """mint(settings, tenant, scopes, events=False, subject="test")."""
     return token

@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tidemill.api.events.v1 import DocumentSubmitted, DocumentWithdrawn, FeedbackRecorded
+from tidemill.api.common.v1 import Submission
+from tidemill.api.events.v1 import DocumentSubmitted, DocumentWithdrawn, FeedbackSubmitted
+from tidemill.api.inference import v1 as inference
 from tidemill.api.inference.v1 import (
     GenerateRequest,
     GenerateResponse,
@@ -21,26 +24,31 @@ from tidemill.api.inference.v1 import (
     GenerationStarted,
     InferenceServiceStub,
 )
+from tidemill.api.ingest import v1 as ingest
+from tidemill.api.ingest.v1 import IngestServiceStub
 from tidemill.backoff import Backoff
-from tidemill.bus.envelope import TOKEN, TRACEPARENT, event_headers
+from tidemill.bus.envelope import TOKEN, TRACEPARENT, event_headers, source_of
 from tidemill.bus.goodbye import say_goodbye
 from tidemill.faults import Fault, Reason
 from tidemill.ids import new_id
-from tidemill.rpc import Channels, stream
+from tidemill.rpc import Channels, call, stream
 from tidemill.settings import MeshSettings
 from tidemill.topics import (
     DOCUMENTS_SUBMITTED,
     DOCUMENTS_WITHDRAWN,
-    FEEDBACK_RECORDED,
+    FEEDBACK_SUBMITTED,
     MAX_MESSAGE_BYTES,
     M,
     Topic,
 )
 
 PUBLISH_SECONDS = 30.0
+LOOK_SECONDS = 10.0
 ANSWER_SECONDS = 120.0
 ATTEMPTS = 3
 OVERLOAD_SECONDS = 1.0
+
+PRODUCER = "client"
 
 TokenSource = Callable[[str], str]
 """Gives a token for an audience ("tidemill.rpc" or "tidemill.events")."""
@@ -91,15 +99,35 @@ class Client:
         message = DocumentWithdrawn(document_id=document_id, withdrawn_time=timestamp())
         return await self._publish(DOCUMENTS_WITHDRAWN, document_id, message)
 
-    async def record_feedback(self, feedback: FeedbackRecorded, *, traceparent: str = "") -> str:
-        """Put feedback on the log; returns its id, which is made when it has none.
+    async def submit_feedback(self, feedback: FeedbackSubmitted, *, traceparent: str = "") -> str:
+        """Put feedback on the log; returns the event's id once the broker has it.
 
         traceparent: the answer's, so that question, feedback and training are one trace.
         """
-        feedback.feedback_id = feedback.feedback_id or new_id("fbk")
-        feedback.recorded_time.CopyFrom(timestamp())
-        await self._publish(FEEDBACK_RECORDED, feedback.answer_id, feedback, traceparent)
-        return feedback.feedback_id
+        return await self._publish(FEEDBACK_SUBMITTED, feedback.answer_id, feedback, traceparent)
+
+    async def document_submission(self, event_id: str) -> Submission | None:
+        """What became of a document's event that this client put on the log; None before ingest
+        has read it."""
+        stub = IngestServiceStub(self.channels.to("ingest"))
+        request = ingest.GetSubmissionRequest(source=source_of(PRODUCER), event_id=event_id)
+        return await self._submission(stub.GetSubmission, request)
+
+    async def feedback_submission(self, event_id: str) -> Submission | None:
+        """The same of feedback."""
+        stub = InferenceServiceStub(self.channels.to("inference"))
+        request = inference.GetSubmissionRequest(source=source_of(PRODUCER), event_id=event_id)
+        return await self._submission(stub.GetSubmission, request)
+
+    async def _submission(self, rpc: Any, request: Message) -> Submission | None:
+        try:
+            response = await call(rpc, request, token=self.token, timeout=LOOK_SECONDS)
+        except Fault as fault:
+            if fault.reason is Reason.NOT_FOUND:
+                return None
+            raise
+        found: Submission = response.submission
+        return found
 
     async def generate(
         self, question: str, *, end_user_id: str = "", timeout: float = ANSWER_SECONDS
@@ -148,7 +176,7 @@ class Client:
         self, topic: Topic[M], aggregate_id: str, message: M, traceparent: str = ""
     ) -> str:
         event_id = new_id("evt")
-        headers = event_headers(topic, event_id, "client", datetime.now(UTC))
+        headers = event_headers(topic, event_id, PRODUCER, datetime.now(UTC))
         headers[TOKEN] = self.tokens("tidemill.events")
         headers[TRACEPARENT] = traceparent or new_traceparent()
         await send(self._producer, topic.name, f"{self.tenant_id}/{aggregate_id}", message, headers)

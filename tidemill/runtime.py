@@ -17,7 +17,7 @@ from tidemill.rebuild import files
 from tidemill.rpc import Channels, RpcServer, open_server
 from tidemill.rpc.server import check_exposure
 from tidemill.security.keys import mesh_key
-from tidemill.security.tokens import Identity
+from tidemill.security.tokens import Identity, service_subject
 from tidemill.settings import MeshSettings
 from tidemill.tasks import Tasks
 from tidemill.telemetry import Telemetry, open_telemetry
@@ -73,7 +73,7 @@ async def open_runtime(
             open_database(settings.database_url(service), service)
         )
         key = mesh_key(settings.home / "keys", create=settings.dev)
-        identity = Identity(key, f"service:{service}", clock)
+        identity = Identity(key, service_subject(service), clock)
         channels = Channels(settings)
         stack.push_async_callback(channels.close)
         bus = await stack.enter_async_context(

@@ -20,6 +20,12 @@ def utc_time(message: Message, field: str) -> datetime:
         raise Fault(Reason.SCHEMA_INVALID, field=field) from None
 
 
+def time_by(message: Message, field: str, received: datetime) -> datetime:
+    """The time in a Timestamp field that may be empty, no later than the broker took the event: a
+    clock that runs ahead outranks nobody. Faults as utc_time's."""
+    return min(utc_time(message, field), received) if message.HasField(field) else received
+
+
 def clear_impossible_times(message: Message) -> dict[str, str]:
     """Takes the times that are none out of the message, at any depth; their values by field."""
     found = list(_impossible_times(message))

@@ -52,7 +52,8 @@ class Topic(Generic[M]):
     aggregate: second part of the key "tenant/aggregate": a field of the message, or the word
     itself where all events of a tenant keep one order.
     write_scope: set on topics that producers outside the mesh write to; their events carry a
-    token with this scope, and the tenant is the token's.
+    token with this scope, and the tenant is the token's. On a topic of facts with one, only its
+    owner's events are facts, and what others write there is a submission to the owner.
     """
 
     name: str
@@ -66,6 +67,11 @@ class Topic(Generic[M]):
     @property
     def dead_letter_name(self) -> str:
         return f"{self.name}.dlq"
+
+    @property
+    def takes_both(self) -> bool:
+        """Whether facts and submissions lie on it side by side."""
+        return self.write_scope is not None and self.retention is Retention.FACTS
 
     @property
     def type(self) -> str:
@@ -116,7 +122,16 @@ DOCUMENTS_INDEXED = Topic(
     "documents.indexed.v1", events.DocumentIndexed, "retriever", "document_id"
 )
 ANSWERS_GENERATED = Topic("answers.generated.v1", events.AnswerGenerated, "inference", "answer_id")
-# Outsiders' command and the mesh's fact at once, so it is kept as a fact.
+FEEDBACK_SUBMITTED = Topic(
+    "feedback.submitted.v1",
+    events.FeedbackSubmitted,
+    "inference",
+    "answer_id",
+    retention=Retention.COMMANDS,
+    write_scope="feedback:write",
+)
+# Before there was feedback.submitted, outsiders wrote here; for one release inference still takes
+# that as a submission. Then the scope goes.
 FEEDBACK_RECORDED = Topic(
     "feedback.recorded.v1",
     events.FeedbackRecorded,

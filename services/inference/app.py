@@ -2,21 +2,19 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
-from services.inference.consumer import on_release_changed
+from services.inference.consumer import subscribe
 from services.inference.handlers.feedback import FeedbackTaking
 from services.inference.handlers.opening import open_answering
 from services.inference.handlers.releases import Preloading
 from services.inference.migrations import MIGRATIONS
 from services.inference.servicer import InferenceServicer
 from services.inference.settings import InferenceSettings
-from tidemill import topics
 from tidemill.api.inference.v1.inference_service_pb2_grpc import (
     add_InferenceServiceServicer_to_server,
 )
 from tidemill.runtime import Runtime
-from tidemill.wake import longest, waking
+from tidemill.wake import longest
 
 PRELOAD_SECONDS = 1.0
 
@@ -31,11 +29,7 @@ async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         feedback = FeedbackTaking(database, bus, clock, runtime.telemetry.tracer)
         servicer = InferenceServicer(answering, feedback, settings.default_output_tokens)
         add_InferenceServiceServicer_to_server(servicer, runtime.server.grpc)
-        follow = partial(on_release_changed, book=answering.releases)
-        on_change = waking(answering.shelf.news, follow)
-        bus.subscribe(
-            topics.RELEASES_CHANGED, on_change, timeout=30.0, max_concurrency=1, look_first=False
-        )
+        subscribe(bus, answering.releases, feedback, answering.shelf.news)
         preloading = Preloading(database, answering.shelf)
         runtime.conditions["adapters"] = preloading.is_done
         runtime.tasks.on(

@@ -20,10 +20,13 @@ from tidemill.api.inference.v1 import (
     GenerationStarted,
     GetAnswerRequest,
     GetAnswerResponse,
+    GetSubmissionRequest,
+    GetSubmissionResponse,
     InferenceServiceServicer,
     RecordFeedbackRequest,
     RecordFeedbackResponse,
 )
+from tidemill.bus.submissions import get_submission
 from tidemill.rpc import current_caller
 
 NO_DEADLINE_SECONDS = 3600.0
@@ -53,9 +56,17 @@ class InferenceServicer(InferenceServiceServicer):
     async def RecordFeedback(
         self, request: RecordFeedbackRequest, context: Any
     ) -> RecordFeedbackResponse:
-        tenant = current_caller().tenant_id
-        feedback_id = await record_feedback(self.feedback, tenant, request)
+        feedback_id = await record_feedback(self.feedback, current_caller(), request)
         return RecordFeedbackResponse(feedback_id=feedback_id)
+
+    async def GetSubmission(
+        self, request: GetSubmissionRequest, context: Any
+    ) -> GetSubmissionResponse:
+        tenant, database = current_caller().tenant_id, self.feedback.database
+        found = await get_submission(
+            database, "inference", tenant, request.source, request.event_id
+        )
+        return GetSubmissionResponse(submission=found)
 
     async def GetAnswer(self, request: GetAnswerRequest, context: Any) -> GetAnswerResponse:
         tenant = current_caller().tenant_id

@@ -18,6 +18,8 @@ from tidemill.api.ingest.v1 import (
     DocumentState,
     GetDocumentRequest,
     GetDocumentResponse,
+    GetSubmissionRequest,
+    GetSubmissionResponse,
     IngestServiceServicer,
     ListDocumentsRequest,
     ListDocumentsResponse,
@@ -27,6 +29,8 @@ from tidemill.api.ingest.v1 import (
     WithdrawDocumentResponse,
 )
 from tidemill.bus import Bus
+from tidemill.bus.envelope import source_of
+from tidemill.bus.submissions import get_submission
 from tidemill.clock import Clock
 from tidemill.faults import Fault, Reason
 from tidemill.rpc import current_caller
@@ -55,7 +59,7 @@ class IngestServicer(IngestServiceServicer):
         event_id = await calls.submit_document(
             self._bus, tenant, message, request.request_id, self._max_document_bytes
         )
-        return SubmitDocumentResponse(event_id=event_id)
+        return SubmitDocumentResponse(event_id=event_id, source=source_of("ingest"))
 
     async def WithdrawDocument(
         self, request: WithdrawDocumentRequest, context: Any
@@ -64,7 +68,14 @@ class IngestServicer(IngestServiceServicer):
         message.withdrawn_time.FromDatetime(self._clock.now())
         tenant = current_caller().tenant_id
         event_id = await calls.withdraw_document(self._bus, tenant, message, request.request_id)
-        return WithdrawDocumentResponse(event_id=event_id)
+        return WithdrawDocumentResponse(event_id=event_id, source=source_of("ingest"))
+
+    async def GetSubmission(
+        self, request: GetSubmissionRequest, context: Any
+    ) -> GetSubmissionResponse:
+        tenant, database = current_caller().tenant_id, self._bus.database
+        found = await get_submission(database, "ingest", tenant, request.source, request.event_id)
+        return GetSubmissionResponse(submission=found)
 
     async def GetDocument(self, request: GetDocumentRequest, context: Any) -> GetDocumentResponse:
         tenant = current_caller().tenant_id

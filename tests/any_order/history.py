@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
+from tests.senders import subject_of
 from tests.unit.retriever.world import embedded
 from tidemill import topics
 from tidemill.api.events import v1 as events
@@ -42,6 +43,7 @@ class Event:
                 [self.topic.write_scope],
                 audience=EVENT_AUDIENCE,
                 lifetime=timedelta(days=1),
+                subject=subject_of(self.topic),
             )
         return Record(
             topic=self.topic.name,

@@ -13,8 +13,10 @@ from services.evaluator import consumer as evaluator
 from services.evaluator.adapters import tables as evaluator_tables
 from services.evaluator.handlers.parts import Parts as EvaluatorParts
 from services.evaluator.settings import CanaryRules
+from services.inference import consumer as inference
 from services.inference.adapters import store as inference_store
-from services.inference.handlers.releases import follow
+from services.inference.adapters.release_book import ReleaseBook
+from services.inference.handlers.feedback import FeedbackTaking
 from services.ingest import consumer as ingest
 from services.ingest.adapters import store as ingest_store
 from services.ingest.adapters.preparation import Limits as ReadingLimits
@@ -35,7 +37,6 @@ from services.trainer.handlers.feedback import FeedbackMeter
 from tests.any_order.history import START, Event
 from tests.tables import create_tables
 from tests.unit.retriever.world import ManualClock
-from tidemill import topics
 from tidemill.bus import Bus, inbox, open_bus
 from tidemill.bus.dispatcher import OrderedDispatcher
 from tidemill.bus.envelope import Record
@@ -131,7 +132,8 @@ def subscribe(bus: Bus, telemetry: Telemetry, street: Street, reader: Reader) ->
         case "evaluator":
             evaluator.subscribe(evaluator_parts(bus, telemetry), Wake())
         case "inference":
-            bus.subscribe(topics.RELEASES_CHANGED, follow, max_concurrency=1)
+            taking = FeedbackTaking(bus.database, bus, SystemClock(), telemetry.tracer)
+            inference.subscribe(bus, ReleaseBook(bus.database, SystemClock()), taking, Wake())
         case "ingest":
             ingest.subscribe(bus, Ingest(bus.database, reader, 1 << 20), timeout=60.0)
         case "monitor":

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from google.protobuf.message import Message
 
 from tests.ledger.facts import Accepted
+from tests.senders import subject_of
 from tidemill import topics
 from tidemill.api.events import v1 as events
 from tidemill.bus.envelope import TOKEN, event_headers
@@ -51,10 +52,15 @@ def documents(seed: random.Random, number: int) -> Event:
 
 
 def learning(seed: random.Random, number: int) -> Event:
-    """What `counting` makes, and now and then a trained adapter."""
-    if seed.random() > 0.005:
+    """What `counting` makes, and now and then a trained adapter, or feedback from outside on an
+    answer that nobody was given."""
+    kind = seed.random()
+    if kind > 0.055:
         return counting(seed, number)
     tenant = seed.choice(TENANTS)
+    if kind > 0.005:
+        said = events.FeedbackSubmitted(answer_id=f"none-{number % 40}", thumb_up=True)
+        return topics.FEEDBACK_SUBMITTED, tenant, said.answer_id, said
     adapter = f"{tenant}-v{number}"
     trained = events.AdapterTrained(
         tenant_id=tenant, adapter=adapter, artifact_uri=f"file:///nowhere/{adapter}",
@@ -148,7 +154,7 @@ class Load:
         headers = event_headers(topic, event_id, "outside", SystemClock().now())
         if topic.write_scope:
             headers[TOKEN] = self._identity.mint(
-                tenant, [topic.write_scope], audience=EVENT_AUDIENCE
+                tenant, [topic.write_scope], audience=EVENT_AUDIENCE, subject=subject_of(topic)
             )
         raw = [(name, text.encode()) for name, text in headers.items()]
         for tries in range(1, 1_000):

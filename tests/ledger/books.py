@@ -11,6 +11,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from tests.postgres import libpq_url
+from tidemill.bus.inbox import RECEIVED_REPLAY
 
 Row = Mapping[str, Any]
 Rows = list[Row]
@@ -31,9 +32,11 @@ class Books:
         return self.tables.get(table, [])
 
     def inbox(self) -> dict[tuple[str, str, str], Row]:
-        """By consumer, tenant and event id."""
+        """What is done with, by consumer, tenant and event id."""
         return {
-            (row["consumer"], row["tenant_id"], row["event_id"]): row for row in self.rows("inbox")
+            (row["consumer"], row["tenant_id"], row["event_id"]): row
+            for row in self.rows("inbox")
+            if row["replay"] > RECEIVED_REPLAY
         }
 
 

@@ -21,6 +21,7 @@ from tidemill.api.events.v1 import (
     AnswerGenerated,
     Correction,
     FeedbackRecorded,
+    FeedbackSubmitted,
     Release,
     ReleaseChanged,
     Thumb,
@@ -49,6 +50,7 @@ class Load:
         works = [
             *(self._answer(tenant, n) for tenant in TENANTS for n in range(5)),
             *(self._judge(tenant, n) for tenant in TENANTS for n in range(4)),
+            *(self._submit(tenant, n) for tenant in TENANTS for n in range(2)),
             *(self._change(tenant, epoch) for tenant in TENANTS for epoch in (1, 2, 3)),
             self._sender.poison(topics.FEEDBACK_RECORDED, "acme", "a-0"),
         ]
@@ -80,6 +82,11 @@ class Load:
         else:
             message.correction.CopyFrom(Correction(text=f"better {number}", document_ids=["d"]))
         await self._sender.produce(topics.FEEDBACK_RECORDED, tenant, answer, message)
+
+    async def _submit(self, tenant: str, number: int) -> None:
+        """Feedback from outside, on an answer that inference never gave: it is refused once."""
+        message = FeedbackSubmitted(answer_id=f"none-{number}", thumb_up=True)
+        await self._sender.produce(topics.FEEDBACK_SUBMITTED, tenant, message.answer_id, message)
 
     async def _change(self, tenant: str, epoch: int) -> None:
         """Two replicas of the evaluator may publish the changes of a release in any order."""

@@ -7,6 +7,7 @@ from random import Random
 
 from google.protobuf.message import Message
 
+from tests.senders import subject_of
 from tests.simulation.world import World
 from tidemill.bus.envelope import CONTENT_TYPE, EVENT_ID, JSON, TOKEN, event_headers
 from tidemill.security.tokens import EVENT_AUDIENCE
@@ -59,7 +60,7 @@ class Sender:
         headers = event_headers(topic, event_id, "outside", self.world.clock.now()) | extra
         if topic.write_scope:
             headers[TOKEN] = self.world.identity.mint(
-                tenant, [topic.write_scope], audience=EVENT_AUDIENCE
+                tenant, [topic.write_scope], audience=EVENT_AUDIENCE, subject=subject_of(topic)
             )
         headers[EVENT_ID] = event_id
         key = f"{tenant}/{aggregate}".encode()

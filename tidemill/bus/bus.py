@@ -99,12 +99,13 @@ class Bus:
         batch: int = 1,
         max_concurrency: int = MAX_CONCURRENCY,
         look_first: bool = True,
+        submissions: bool = False,
         policy: RetryPolicy | None = None,
     ) -> Consumer[M]:
         """Register a handler. timeout: seconds that one try may take. batch: how many events that
         have arrived are begun together and share a transaction; for handlers without slow work.
         max_concurrency: how many may be in hand while one of them is in trouble; 1 for work that
-        must not run twice at a time. look_first: see Consumer."""
+        must not run twice at a time. look_first, submissions: see Consumer."""
         consumer = Consumer(
             topic=topic,
             handler=handler,
@@ -116,10 +117,15 @@ class Bus:
             telemetry=self._telemetry,
             timeout=timeout,
             look_first=look_first,
+            submissions=submissions,
             policy=policy or RetryPolicy(),
             breaker=DlqCircuitBreaker() if self._flood_brake else NoBreaker(),
             stopping=self._stopping,
         )
+        self._attach(consumer, batch, max_concurrency)
+        return consumer
+
+    def _attach(self, consumer: Consumer[Any], batch: int, max_concurrency: int) -> None:
         dispatcher = OrderedDispatcher(
             consumer,
             lambda: self._on_trip(consumer),
@@ -129,7 +135,6 @@ class Bus:
         subscriber = kafka.subscribe(self._broker, consumer, dispatcher, self._session_ms)
         progress = Progress(consumer, self._clock)
         self._subscriptions.append(Subscription(consumer, dispatcher, subscriber, progress))
-        return consumer
 
     async def write(self, tenant_id: str, work: Callable[[UnitOfWork], T]) -> T:
         """What the work returns, once its transaction, which belongs to no delivery, is committed;

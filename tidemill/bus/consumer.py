@@ -29,7 +29,7 @@ from tidemill.bus.unit import UnitOfWork
 from tidemill.clock import Clock
 from tidemill.db import Database
 from tidemill.faults import Fault, Reason
-from tidemill.security.tokens import EVENT_AUDIENCE, Identity
+from tidemill.security.tokens import EVENT_AUDIENCE, Identity, service_subject
 from tidemill.telemetry import Telemetry, catalogue
 from tidemill.telemetry.catalogue import Outcome
 from tidemill.telemetry.tracing import context_of, traceparent_of
@@ -44,10 +44,11 @@ class HandedBack(Exception):
 
 @dataclass(frozen=True)
 class Sender:
-    """Whose event it is, verified where outsiders write."""
+    """Whose event it is, verified where outsiders write. subject: of the token there."""
 
     tenant_id: str
     aggregate_id: str
+    subject: str = ""
 
     @property
     def key(self) -> str:
@@ -68,7 +69,8 @@ class Consumer(Generic[M]):
     """One service's handler of one topic.
 
     look_first: the inbox is asked before the handler runs, which pays for one whose work outside
-    the transaction is dear.
+    the transaction is dear. submissions: on a topic that takes both, the handler is for what
+    outsiders submit, not for the owner's facts.
     """
 
     topic: Topic[M]
@@ -81,6 +83,7 @@ class Consumer(Generic[M]):
     telemetry: Telemetry
     timeout: float = 60.0
     look_first: bool = True
+    submissions: bool = False
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: DlqCircuitBreaker = field(default_factory=DlqCircuitBreaker)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -136,6 +139,8 @@ class Consumer(Generic[M]):
         if record.headers.get(CONSUMER, self.name) != self.name:
             return Outcome.SKIPPED
         sender = self._sender(record)
+        if not self._is_for(sender):
+            return Outcome.SKIPPED
         claim = self._claim(record, sender)
         with self._span(record, claim) as span:
             try:
@@ -147,19 +152,27 @@ class Consumer(Generic[M]):
     def _sender(self, record: Record) -> Sender | Fault:
         try:
             tenant, aggregate = split_key(record.key)
-            if self.topic.write_scope:
-                self._verify(record, tenant, self.topic.write_scope)
+            scope = self.topic.write_scope
+            subject = self._verify(record, tenant, scope) if scope else ""
             check_attributes(self.topic, record)
         except Fault as fault:
             return fault
-        return Sender(tenant, aggregate)
+        return Sender(tenant, aggregate, subject)
 
-    def _verify(self, record: Record, tenant: str, scope: str) -> None:
+    def _is_for(self, sender: Sender | Fault) -> bool:
+        """What nobody can be blamed for is everybody's dead letter."""
+        if isinstance(sender, Fault) or not self.topic.takes_both:
+            return True
+        return self.submissions != (sender.subject == service_subject(self.topic.owner))
+
+    def _verify(self, record: Record, tenant: str, scope: str) -> str:
+        """The token's subject."""
         token = record.headers.get(TOKEN, "")
         caller = self.identity.verifier.verify(token, EVENT_AUDIENCE, at=record.time)
         caller.require(scope)
         if caller.tenant_id != tenant:
             raise Fault(Reason.TENANT_MISMATCH)
+        return caller.subject
 
     def _claim(self, record: Record, sender: Sender | Fault) -> inbox.Claim:
         """An unverified sender may not choose an id: it could be that of another's event."""
@@ -208,6 +221,7 @@ class Consumer(Generic[M]):
                 if failure is None:
                     return self._ended(given_up, span)
                 tries.note(failure)
+                await self._note_received(claim, failure, tries)
                 now = self.clock.monotonic()
                 if given_up is None and not self.policy.again(failure, tries, now, self.timeout):
                     given_up = failure.fault
@@ -221,7 +235,8 @@ class Consumer(Generic[M]):
         if isinstance(sender, Fault):
             return None, sender
         try:
-            return decode(self.topic, record), None
+            fact = self.topic.takes_both and not self.submissions
+            return decode(self.topic, record, fact=fact), None
         except Fault as unreadable:
             return None, unreadable
 
@@ -245,14 +260,26 @@ class Consumer(Generic[M]):
             aggregate_id=sender.aggregate_id,
             commits=self.commits,
             clock=self.clock,
+            subject=sender.subject,
         )
+
+    async def _note_received(self, claim: inbox.Claim, failure: Failure, tries: Tries) -> None:
+        """Whoever submitted the event may ask why it is not done yet."""
+        if not self.topic.write_scope or tries.count > 1 or failure.kind is Kind.CONFLICT:
+            return
+        reason, at = failure.fault.reason.value, self.clock.now()
+        with suppress(Fault):  # then it is told by what becomes of the event
+            await self.database.write(
+                lambda session: inbox.note_received(session, claim, reason, at)
+            )
 
     async def _dead_letter(
         self, record: Record, claim: inbox.Claim, fault: Fault | None, span: Span
     ) -> Failure | None:
         """Inbox row and dead letter in one transaction, so it is never both or neither."""
-        fault = fault or Fault(Reason.INTERNAL)
-        values = dead_letter(record, self.name, fault, traceparent_of(span))
+        fault, sender = fault or Fault(Reason.INTERNAL), self._sender(record)
+        subject = "" if isinstance(sender, Fault) else sender.subject
+        values = dead_letter(record, self.name, fault, traceparent_of(span), subject)
         settling = Settling(claim, self.clock.now(), inbox.DEAD, fault.reason.value)
         try:
             await self.commits.apply(

@@ -24,6 +24,7 @@ class Delivery:
     """What a handler knows of an event besides its message.
 
     tenant_id: from the verified token on topics that outsiders write to, else from the key.
+    subject: of that token; empty on topics without one.
     time: when the broker took the event (outsiders' topics) or when it was published.
     """
 
@@ -33,6 +34,7 @@ class Delivery:
     aggregate_id: str
     commits: GroupCommit = field(repr=False)
     clock: Clock = field(repr=False)
+    subject: str = ""
     applied: bool = False
 
     @property

@@ -21,6 +21,8 @@ EVENT_SOURCE = "ce_source"
 EVENT_TYPE = "ce_type"
 TOKEN = "tidemill-token"  # noqa: S105 - a header's name
 TRACEPARENT = "traceparent"
+SUBJECT = "tidemill-subject"
+"""Of a fact that followed from a submission or call: the subject of the token it came with."""
 CONTENT_TYPE = "content-type"
 CONSUMER = "tidemill-consumer"
 REPLAY = "tidemill-replay"
@@ -30,6 +32,8 @@ REASON = "tidemill-reason"
 DETAIL = "tidemill-detail"
 ORIGIN = "tidemill-origin"
 ORIGIN_TIME = "tidemill-origin-time"
+TOKEN_SUBJECT = "tidemill-token-subject"  # noqa: S105 - a header's name
+"""Of a dead letter: the subject of the record's token, which stays behind; empty without one."""
 
 # Visible ASCII: an id is a key in every store and stands in logs.
 EVENT_ID_PATTERN = re.compile(r"[\x21-\x7e]{1,200}")
@@ -78,11 +82,16 @@ def header_text(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     return {name: (value or b"").decode(errors="replace") for name, value in headers}
 
 
+def source_of(producer: str) -> str:
+    """ce_source of the events of a service of the mesh, or of its own client."""
+    return f"tidemill/{producer}"
+
+
 def event_headers(topic: Topic[M], event_id: str, source: str, moment: datetime) -> dict[str, str]:
     return {
         "ce_specversion": "1.0",
         EVENT_ID: event_id,
-        EVENT_SOURCE: f"tidemill/{source}",
+        EVENT_SOURCE: source_of(source),
         EVENT_TYPE: topic.type,
         "ce_time": moment.astimezone(UTC).isoformat().replace("+00:00", "Z"),
         CONTENT_TYPE: PROTOBUF,
@@ -110,8 +119,9 @@ def check_attributes(topic: Topic[M], record: Record) -> None:
         raise Fault(Reason.SCHEMA_INVALID, field=EVENT_TYPE)
 
 
-def decode(topic: Topic[M], record: Record) -> M:
-    """The record's message; Fault(SCHEMA_INVALID) for bytes that are none.
+def decode(topic: Topic[M], record: Record, *, fact: bool = False) -> M:
+    """The record's message; Fault(SCHEMA_INVALID) for bytes that are none. fact: its owner wrote
+    it, though outsiders write to the topic too.
 
     A field or enum value that the contract does not name: on the mesh's own topics a newer service
     wrote it during a rolling upgrade, and it is kept unread. Where outsiders write, an unknown
@@ -119,7 +129,7 @@ def decode(topic: Topic[M], record: Record) -> M:
     """
     if record.value is None:
         raise Fault(Reason.SCHEMA_INVALID, field="value")
-    message, strict = topic.message(), topic.write_scope is not None
+    message, strict = topic.message(), topic.write_scope is not None and not fact
     content_type = record.headers.get(CONTENT_TYPE, PROTOBUF).partition(";")[0].strip().lower()
     if content_type == JSON:
         decode_json(message, record.value, strict=strict)

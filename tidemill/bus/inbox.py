@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
@@ -17,6 +17,9 @@ APPLIED = "applied"
 REJECTED = "rejected"
 """Applied too: its effect is that the sender hears why the event was not accepted."""
 DEAD = "dead"
+RECEIVED_REPLAY = -1
+"""Replay of a dead row whose event is only being tried again. It is done with for nobody, the
+release before included, which would skip an event with an outcome that it does not know."""
 
 Key = tuple[str, str, str, str]
 
@@ -127,6 +130,13 @@ def mark_all(session: Session, marks: Sequence[Mark]) -> None:
             raise rival_won() from error
 
 
+def note_received(session: Session, claim: Claim, reason: str, at: datetime) -> None:
+    """Keep why the event is not done yet, unless something is known of it."""
+    if find(session, claim) is None:
+        received = replace(claim, replay=RECEIVED_REPLAY)
+        mark_all(session, [Mark(received, DEAD, reason, at, None)])
+
+
 def _new_row(mark: Mark) -> dict[str, object]:
     claim = mark.claim
     return {
@@ -156,7 +166,8 @@ def _changed_row(mark: Mark) -> dict[str, object]:
 
 
 def count_dead(session: Session) -> int:
-    query = select(func.count()).select_from(InboxRow).where(InboxRow.outcome == DEAD)
+    dead = InboxRow.outcome == DEAD, InboxRow.replay > RECEIVED_REPLAY
+    query = select(func.count()).select_from(InboxRow).where(*dead)
     return session.scalars(query).one()
 
 

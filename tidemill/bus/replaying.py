@@ -86,5 +86,6 @@ class ReplayConsumer(Consumer[M]):
         return await super()._dead_letter(record, claim, fault, span)
 
     def message_of(self, record: Record) -> M | None:
-        """The event of a verified sender; None for any other record."""
-        return self._message(record, self._sender(record))[0]
+        """The event of a verified sender that this consumer is for; None for any other record."""
+        sender = self._sender(record)
+        return self._message(record, sender)[0] if self._is_for(sender) else None

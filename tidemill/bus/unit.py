@@ -48,8 +48,9 @@ class UnitOfWork:
         *,
         tenant_id: str | None = None,
         event_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> str:
-        """Queue an event; returns its id. The key is "tenant/aggregate".
+        """Queue an event; returns its id. The key is "tenant/aggregate". headers: more of them.
 
         Raises Fault: SCHEMA_INVALID for a key that no consumer would take, REQUEST_TOO_LARGE.
         """
@@ -57,8 +58,8 @@ class UnitOfWork:
         key = f"{tenant}/{aggregate_id}"
         split_key(key.encode())
         identifier = event_id or self._next_id(topic.name, key)
-        headers = self._headers(topic, identifier)
-        self.outbox.append(outbox_values(topic.name, key, message, headers))
+        every = self._headers(topic, identifier) | dict(headers or {})
+        self.outbox.append(outbox_values(topic.name, key, message, every))
         return identifier
 
     def _next_id(self, topic: str, key: str) -> str:

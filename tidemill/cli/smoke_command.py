@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import typer
 
-from tidemill.api.events.v1 import FeedbackRecorded, Thumb
+from tidemill.api.events.v1 import FeedbackSubmitted
 from tidemill.api.inference.v1 import GetAnswerRequest, InferenceServiceStub
 from tidemill.api.ingest.v1 import DOCUMENT_STATE_INDEXED
 from tidemill.api.monitor.v1 import GetUsageRequest, MonitorServiceStub
@@ -76,8 +76,8 @@ class Smoke:
 
     async def _judge(self, answer: Answer) -> None:
         # A thumb down teaches nothing by itself: smoke never makes the trainer train.
-        feedback = FeedbackRecorded(answer_id=answer.answer_id, thumb=Thumb(up=False))
-        await self._client.record_feedback(feedback, traceparent=answer.traceparent)
+        feedback = FeedbackSubmitted(answer_id=answer.answer_id, thumb_up=False)
+        await self._client.submit_feedback(feedback, traceparent=answer.traceparent)
 
     async def _judged(self) -> int:
         """Feedback that the trainer has joined with its answer."""

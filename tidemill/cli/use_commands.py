@@ -2,17 +2,23 @@
 
 import asyncio
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from tidemill.api.common.v1 import Usage
-from tidemill.api.events.v1 import Correction, FeedbackRecorded, Preference, Thumb
+from tidemill.api.common.v1 import (
+    SUBMISSION_STATE_ACCEPTED,
+    SUBMISSION_STATE_DEAD_LETTERED,
+    SUBMISSION_STATE_RECEIVED,
+    SUBMISSION_STATE_REJECTED,
+    Usage,
+)
+from tidemill.api.events.v1 import FeedbackSubmitted
 from tidemill.api.inference.v1 import GenerationCompleted, GetAnswerRequest, InferenceServiceStub
 from tidemill.api.ingest.v1 import (
-    DOCUMENT_STATE_INDEXED,
-    DOCUMENT_STATE_REJECTED,
+    DOCUMENT_STATE_CHUNKED,
     Document,
     GetDocumentRequest,
     IngestServiceStub,
@@ -25,7 +31,19 @@ from tidemill.faults import Fault, Reason
 from tidemill.rpc import call
 
 INDEX_SECONDS = 180.0
+FEEDBACK_SECONDS = 30.0
 RPC_SECONDS = 10.0
+LOOK_EVERY_SECONDS = 0.2
+REFUSED = (SUBMISSION_STATE_REJECTED, SUBMISSION_STATE_DEAD_LETTERED)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a submitted document. rejected: the reason, if it was."""
+
+    version: int = 0
+    chunks: int = 0
+    rejected: str = ""
 
 
 def submit(
@@ -55,26 +73,33 @@ async def submit_file(client: Client, file: DocumentFile) -> str:
     )
 
 
-async def wait_for(client: Client, files: list[DocumentFile], events: list[str]) -> list[Document]:
-    """The documents once each is indexed or rejected."""
+async def wait_for(client: Client, files: list[DocumentFile], events: list[str]) -> list[Outcome]:
+    """What became of each, once it is known of all."""
     deadline = time.monotonic() + INDEX_SECONDS
-    pending, done = dict(enumerate(files)), dict[int, Document]()
+    pending, done = dict(enumerate(zip(files, events, strict=True))), dict[int, Outcome]()
     while pending:
-        for number, file in list(pending.items()):
-            document = await find_document(client, file.document_id)
-            if document is not None and is_settled(document):
-                done[number] = document
+        for number, (file, event_id) in list(pending.items()):
+            outcome = await outcome_of(client, file.document_id, event_id)
+            if outcome is not None:
+                done[number] = outcome
                 del pending[number]
         if time.monotonic() > deadline:
             raise CommandFailed("INDEX_TIMEOUT", f"{len(pending)} documents are not indexed yet")
-        await asyncio.sleep(0.2 if pending else 0)
+        await asyncio.sleep(LOOK_EVERY_SECONDS if pending else 0)
     return [done[number] for number in sorted(done)]
 
 
-def is_settled(document: Document) -> bool:
-    if document.rejection_reason:
-        return True
-    return document.state == DOCUMENT_STATE_INDEXED
+async def outcome_of(client: Client, document_id: str, event_id: str) -> Outcome | None:
+    """None while ingest has not taken the event, or its version is not searchable."""
+    submission = await client.document_submission(event_id)
+    if submission is None or submission.state == SUBMISSION_STATE_RECEIVED:
+        return None
+    if submission.state in REFUSED:
+        return Outcome(rejected=submission.reason)
+    document = await find_document(client, document_id)
+    if document is None or document.state == DOCUMENT_STATE_CHUNKED:
+        return None
+    return Outcome(document.version, document.chunk_count)
 
 
 async def find_document(client: Client, document_id: str) -> Document | None:
@@ -91,22 +116,18 @@ async def find_document(client: Client, document_id: str) -> Document | None:
 
 
 def show_submitted(
-    context: Context, files: list[DocumentFile], events: list[str], done: list[Document]
+    context: Context, files: list[DocumentFile], events: list[str], done: list[Outcome]
 ) -> None:
     rows: list[dict[str, Any]] = [
         {"document_id": f.document_id, "event_id": e} for f, e in zip(files, events, strict=True)
     ]
-    for row, document in zip(rows, done, strict=False):
-        row |= {
-            "version": document.version,
-            "chunks": document.chunk_count,
-            "rejected": document.rejection_reason,
-        }
+    for row, outcome in zip(rows, done, strict=False):
+        row |= asdict(outcome)
     columns = ("document_id", "version", "chunks", "rejected")
     context.output.table(columns, [[row.get(c, "") for c in columns] for row in rows])
-    rejected = [d for d in done if d.rejection_reason or d.state == DOCUMENT_STATE_REJECTED]
+    rejected = [f"{row['document_id']} ({row['rejected']})" for row in rows if row.get("rejected")]
     if rejected:
-        names = ", ".join(f"{d.document_id} ({d.rejection_reason})" for d in rejected)
+        names = ", ".join(rejected)
         raise CommandFailed("DOCUMENTS_REJECTED", names, facts={"documents": rows})
     context.output.document({"documents": rows})
 
@@ -191,11 +212,25 @@ def feedback(
         message = feedback_message(answer_id, thumb, correction, unanswerable, document, prefer)
         async with context.client() as client:
             traceparent = await trace_of_answer(client, answer_id)
-            feedback_id = await client.record_feedback(message, traceparent=traceparent)
-        context.output.document({"feedback_id": feedback_id, "answer_id": answer_id})
-        context.output.line(f"Recorded {feedback_id}.")
+            event_id = await client.submit_feedback(message, traceparent=traceparent)
+            await wait_taken(client, event_id)
+        context.output.document({"event_id": event_id, "answer_id": answer_id})
+        context.output.line(f"Recorded; the event is {event_id}.")
 
     run(context, work())
+
+
+async def wait_taken(client: Client, event_id: str) -> None:
+    """Until inference has recorded the feedback; CommandFailed with its reason if it refused."""
+    deadline = time.monotonic() + FEEDBACK_SECONDS
+    while time.monotonic() < deadline:
+        found = await client.feedback_submission(event_id)
+        if found is not None and found.state in REFUSED:
+            raise CommandFailed("FEEDBACK_REJECTED", found.reason)
+        if found is not None and found.state == SUBMISSION_STATE_ACCEPTED:
+            return
+        await asyncio.sleep(LOOK_EVERY_SECONDS)
+    raise CommandFailed("FEEDBACK_TIMEOUT", f"inference has not yet taken the event {event_id}")
 
 
 async def trace_of_answer(client: Client, answer_id: str) -> str:
@@ -213,7 +248,7 @@ def feedback_message(
     unanswerable: bool,
     documents: list[str],
     prefer: str,
-) -> FeedbackRecorded:
+) -> FeedbackSubmitted:
     given = [bool(thumb), bool(correction or unanswerable), bool(prefer)]
     if sum(given) != 1 or (correction and unanswerable):
         hint = "give exactly one of --thumb, --correction, --unanswerable, --prefer"
@@ -221,9 +256,9 @@ def feedback_message(
     if thumb:
         if thumb not in ("up", "down"):
             raise CommandFailed("INVALID_ARGUMENT", "--thumb is up or down", 2)
-        return FeedbackRecorded(answer_id=answer_id, thumb=Thumb(up=thumb == "up"))
+        return FeedbackSubmitted(answer_id=answer_id, thumb_up=thumb == "up")
     if prefer:
-        preference = Preference(preferred_answer_id=prefer)
-        return FeedbackRecorded(answer_id=answer_id, preference=preference)
-    right = Correction(text=correction, unanswerable=unanswerable, document_ids=documents)
-    return FeedbackRecorded(answer_id=answer_id, correction=right)
+        return FeedbackSubmitted(answer_id=answer_id, preferred_answer_id=prefer)
+    if unanswerable:
+        return FeedbackSubmitted(answer_id=answer_id, unanswerable=True)
+    return FeedbackSubmitted(answer_id=answer_id, correction=correction, document_ids=documents)

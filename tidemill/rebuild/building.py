@@ -30,7 +30,7 @@ from tidemill.rebuild.clock import ReplayClock, at_time
 from tidemill.rebuild.log import Published, Reading
 from tidemill.rebuild.plan import Input, Output, Plan, Stage
 from tidemill.security.keys import mesh_key
-from tidemill.security.tokens import Identity
+from tidemill.security.tokens import Identity, service_subject
 from tidemill.settings import MeshSettings
 from tidemill.telemetry import Telemetry
 from tidemill.telemetry.catalogue import METRICS
@@ -74,7 +74,7 @@ async def open_stage(service: str, settings: MeshSettings, folder: Path) -> Asyn
 
 def identity_of(service: str, settings: MeshSettings) -> Identity:
     key = mesh_key(settings.home / "keys", create=settings.dev)
-    return Identity(key, f"service:{service}", SystemClock())
+    return Identity(key, service_subject(service), SystemClock())
 
 
 def silent() -> Telemetry:

@@ -38,6 +38,11 @@ class Caller:
             raise Fault(Reason.SCOPE_MISSING, scope=scope)
 
 
+def service_subject(service: str) -> str:
+    """Subject of the tokens that a service of the mesh mints for itself."""
+    return f"service:{service}"
+
+
 class Verifier:
     """Checks signature, issuer, audience, time and shape of a token."""
 

@@ -15,7 +15,7 @@ from tidemill.bus import Delivery, UnitOfWork
 from tidemill.faults import CALLERS_OWN
 from tidemill.ids import fits
 from tidemill.telemetry.tracing import context_of
-from tidemill.timestamps import utc_time
+from tidemill.timestamps import time_by, utc_time
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ async def note_thumb(message: events.FeedbackRecorded, delivery: Delivery) -> No
     """Keeps a thumb while a canary runs, whether its answer has come or not."""
     if not message.HasField("thumb") or not fits(message.answer_id):
         return
-    recorded = delivery.time.timestamp()
+    recorded = time_by(message, "recorded_time", delivery.time).timestamp()
 
     def note(unit: UnitOfWork) -> None:
         if ledger.canary_of(unit.session, unit.tenant_id) is not None:

@@ -13,6 +13,7 @@ from tidemill.api.events import v1 as events
 from tidemill.bus import Delivery, UnitOfWork
 from tidemill.faults import Fault, Reason
 from tidemill.ids import fits
+from tidemill.timestamps import time_by
 
 log = structlog.get_logger()
 
@@ -63,7 +64,7 @@ async def count_thumb(
     """The latest thumb counts for the release that answered, in whatever order they come."""
     if not message.HasField("thumb") or not fits(message.answer_id):
         return
-    up, said_at = message.thumb.up, delivery.time.timestamp()
+    up, said_at = message.thumb.up, time_by(message, "recorded_time", delivery.time).timestamp()
     told = await delivery.apply(
         partial(_count_thumb, parts=parts, answer_id=message.answer_id, up=up, said_at=said_at)
     )

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from tidemill.api.events.v1 import AnswerGenerated, FeedbackRecorded
-from tidemill.timestamps import utc_time
+from tidemill.timestamps import time_by
 
 
 class Kind(StrEnum):
@@ -69,7 +69,7 @@ def answer_of(event: AnswerGenerated) -> Answer:
 def feedback_of(event: FeedbackRecorded, received: datetime) -> Feedback | None:
     """The signal of an event, or None when it carries none. A missing time is the time received."""
     shared = (event.feedback_id, event.answer_id)
-    time = utc_time(event, "recorded_time") if event.HasField("recorded_time") else received
+    time = time_by(event, "recorded_time", received)
     match event.WhichOneof("signal"):
         case "thumb":
             return Feedback(*shared, Kind.THUMB_UP if event.thumb.up else Kind.THUMB_DOWN, time)

@@ -11,6 +11,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from google.protobuf.message import Message
 
+from tests.senders import subject_of
 from tidemill.api.events.v1 import DocumentSubmitted
 from tidemill.broker.embedded import EmbeddedBroker
 from tidemill.broker.settings import BrokerSettings, GroupLimits
@@ -80,7 +81,9 @@ class Outside:
         identifier = event_id or new_id("evt")
         headers = event_headers(topic, identifier, "outside", SystemClock().now())
         if topic.write_scope:
-            headers[TOKEN] = self.mint(self.settings, tenant, topic.write_scope, events=True)
+            headers[TOKEN] = self.mint(
+                self.settings, tenant, topic.write_scope, events=True, subject=subject_of(topic)
+            )
         return dict(headers)
 
     async def publish(

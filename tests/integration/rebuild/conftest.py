@@ -12,6 +12,7 @@ from aiokafka import AIOKafkaProducer
 from google.protobuf.message import Message
 
 from tests.integration.rebuilding import ends
+from tests.senders import subject_of
 from tests.waiting import eventually
 from tidemill.bus.envelope import TOKEN, event_headers
 from tidemill.clock import SystemClock
@@ -54,7 +55,9 @@ class Mesh:
         headers = event_headers(topic, event_id or new_id("evt"), "test", SystemClock().now())
         headers |= {name.replace("_", "-"): text for name, text in more.items()}
         if topic.write_scope:
-            headers[TOKEN] = self.mint(self.settings, tenant, topic.write_scope, events=True)
+            headers[TOKEN] = self.mint(
+                self.settings, tenant, topic.write_scope, events=True, subject=subject_of(topic)
+            )
         value = message if isinstance(message, bytes) else message.SerializeToString()
         await self.producer.send_and_wait(
             topic.name,

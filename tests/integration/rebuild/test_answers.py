@@ -1,15 +1,26 @@
 """Inference's rows are lost: answers can be shown and judged, and a retry is no second feedback."""
 
+from functools import partial
+
 from tests.integration.rebuild.conftest import TENANT, Mesh
 from tests.integration.rebuilding import ends, lost_and_rebuilt, rebuild
+from tests.waiting import eventually
 from tidemill import topics
+from tidemill.api.common.v1 import (
+    SUBMISSION_STATE_ACCEPTED,
+    SUBMISSION_STATE_REJECTED,
+    Submission,
+)
 from tidemill.api.events import v1 as events
 from tidemill.api.inference.v1 import (
     GetAnswerRequest,
     GetAnswerResponse,
+    GetSubmissionRequest,
     InferenceServiceStub,
     RecordFeedbackRequest,
 )
+from tidemill.bus.envelope import source_of
+from tidemill.faults import Fault, Reason
 from tidemill.rpc import call
 
 ANSWER = events.AnswerGenerated(
@@ -56,6 +67,46 @@ async def test_answers_come_back_and_a_retry_of_feedback_is_still_one(mesh: Mesh
         assert await judge(mesh, request) == feedback
         await runtime.bus.relay.empty.wait()
     assert await ends(mesh.settings) == length
+
+
+async def test_what_became_of_submitted_feedback_comes_back(mesh: Mesh) -> None:
+    await mesh.send(topics.ANSWERS_GENERATED, "ans-1", ANSWER)
+    await rebuild(mesh.settings, "inference")
+    sent = []
+    async with mesh.service("inference"):
+        for answer_id in ("ans-1", "ans-2"):
+            said = events.FeedbackSubmitted(answer_id=answer_id, thumb_up=True)
+            sent.append(await mesh.send(topics.FEEDBACK_SUBMITTED, answer_id, said))
+        became = [await eventually(partial(submission, mesh, event_id)) for event_id in sent]
+        await mesh.grown(topics.FEEDBACK_RECORDED, 1)
+    assert [(each.state, each.reason) for each in became] == [
+        (SUBMISSION_STATE_ACCEPTED, ""),
+        (SUBMISSION_STATE_REJECTED, "ANSWER_NOT_FOUND"),
+    ]
+
+    await lost_and_rebuilt(mesh.settings, "inference")
+
+    length = await ends(mesh.settings)
+    async with mesh.service("inference") as runtime:
+        again = [await submission(mesh, event_id) for event_id in sent]
+        await runtime.bus.relay.empty.wait()
+    assert [(e.state, e.reason) for e in again] == [(e.state, e.reason) for e in became]
+    assert await ends(mesh.settings) == length
+
+
+async def submission(mesh: Mesh, event_id: str) -> Submission | None:
+    stub = InferenceServiceStub(mesh.channels.to("inference"))
+    request = GetSubmissionRequest(source=source_of("test"), event_id=event_id)
+    try:
+        found = await call(
+            stub.GetSubmission, request, token=mesh.token("feedback:write"), timeout=10
+        )
+    except Fault as fault:
+        if fault.reason is not Reason.NOT_FOUND:
+            raise
+        return None
+    became: Submission = found.submission
+    return became
 
 
 async def answer(mesh: Mesh) -> GetAnswerResponse:

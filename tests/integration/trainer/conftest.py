@@ -66,7 +66,7 @@ class Stage:
         message = events.FeedbackRecorded(
             feedback_id=f"fb-{number}", answer_id=f"ans-{number}", correction=correction
         )
-        message.recorded_time.FromSeconds(1_900_000_000 + number)
+        message.recorded_time.FromSeconds(1_700_000_000 + number)
         await self.producer.bus.write(
             tenant,
             lambda unit: unit.publish(topics.FEEDBACK_RECORDED, message.answer_id, message),
@@ -134,7 +134,7 @@ async def on_stage(
         yield
 
     async with AsyncExitStack() as stack:
-        producer = await stack.enter_async_context(run_service("evaluator", settings, listen))
+        producer = await stack.enter_async_context(run_service("inference", settings, listen))
         channels = Channels(settings)
         stack.push_async_callback(channels.close)
         yield Stage(settings, producer, channels, run_service, mint, adapters)

@@ -214,7 +214,7 @@ def letter_apart(right: Any) -> Any:
         self: Consumer[Any], record: Any, claim: Any, fault: Any, span: Any
     ) -> Any:
         settling = commits.Settling(claim, self.clock.now(), inbox.DEAD, fault.reason.value)
-        values = dead_letter(record, self.name, fault, "")
+        values = dead_letter(record, self.name, fault, "", "")
         await self.commits.apply(lambda unit: None, self._plain_unit, settling)
         await asyncio.sleep(1.0)
         await self.commits.apply(lambda unit: unit.outbox.append(values), self._plain_unit)

@@ -74,7 +74,7 @@ def test_records_have_the_headers_that_are_promised(
     assert event.required <= set(sent) <= set(event.headers)
     assert event.headers["ce_type"]["const"] == headers["ce_type"]
     record = Record(topic.name, 0, 7, b"acme/doc", b"", sent, NOW)
-    values = dead_letter(record, "service/topic", Fault(Reason.INTERNAL), "")
+    values = dead_letter(record, "service/topic", Fault(Reason.INTERNAL), "", "producer")
     dead = json.loads(str(values["headers"]))
     assert letters.required <= set(dead) <= set(letters.headers)
     assert (letters.message, letters.key) == (event.message, event.key)

@@ -11,14 +11,14 @@ from tidemill.bus.dead_letters.log import (
     producing,
     read_letters,
     reading,
+    topic_of,
     value_of,
-    write_scope_of,
 )
 from tidemill.bus.dead_letters.status import REPLAYED, State, dropped_headers
-from tidemill.bus.envelope import CONSUMER, REPLAY, TOKEN, split_key
+from tidemill.bus.envelope import CONSUMER, REPLAY, SUBJECT, TOKEN, TOKEN_SUBJECT, split_key
 from tidemill.faults import Fault, Reason
-from tidemill.security.tokens import EVENT_AUDIENCE, Identity
-from tidemill.topics import CATALOGUE
+from tidemill.security.tokens import EVENT_AUDIENCE, Identity, service_subject
+from tidemill.topics import CATALOGUE, Topic
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,26 @@ async def send(
 
 def replay_headers(letter: DeadLetter, identity: Identity) -> dict[str, str]:
     """The event's own headers, for one consumer, as the replay after the one that died."""
-    headers = {k: v for k, v in letter.headers.items() if not k.startswith("tidemill-")}
+    headers = {
+        k: v for k, v in letter.headers.items() if k == SUBJECT or not k.startswith("tidemill-")
+    }
     headers |= {CONSUMER: letter.consumer, REPLAY: str(letter.replay + 1)}
-    scope = write_scope_of(letter.topic)
-    if scope:
+    topic = topic_of(letter)
+    if topic is not None and topic.write_scope:
         tenant, _ = split_key(letter.key)
-        headers[TOKEN] = identity.mint(tenant, [scope], audience=EVENT_AUDIENCE)
+        headers[TOKEN] = identity.mint(
+            tenant, [topic.write_scope], audience=EVENT_AUDIENCE, subject=sender_of(letter, topic)
+        )
     return headers
+
+
+def sender_of(letter: DeadLetter, topic: Topic[Any]) -> str | None:
+    """The subject that the record's token had. Letters of the release before do not tell it: to the
+    consumers of that release every record on a topic of facts was one."""
+    known = letter.headers.get(TOKEN_SUBJECT)
+    if known is None and topic.takes_both:
+        return service_subject(topic.owner)
+    return known or None
 
 
 def names_of(topic: str | None) -> list[str]:

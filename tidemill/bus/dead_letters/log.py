@@ -26,7 +26,7 @@ from tidemill.bus.envelope import (
 )
 from tidemill.bus.goodbye import say_goodbye
 from tidemill.faults import Fault, Reason
-from tidemill.topics import CATALOGUE, MAX_DEAD_LETTER_BYTES
+from tidemill.topics import CATALOGUE, MAX_DEAD_LETTER_BYTES, Topic
 
 READ_SECONDS = 120.0
 POLL_MS = 1_000
@@ -85,19 +85,21 @@ class DeadLetter:
         return (self.consumer, self.key, self.event_id, is_replayable(self))
 
 
-def write_scope_of(topic: str) -> str | None:
-    return {t.name: t.write_scope for t in CATALOGUE}.get(topic)
+def topic_of(letter: DeadLetter) -> Topic[Any] | None:
+    """None for a topic of another release."""
+    return next((topic for topic in CATALOGUE if topic.name == letter.topic), None)
 
 
-def is_ingress(topic: str) -> bool:
-    """True for a topic that producers outside the mesh write to."""
-    return write_scope_of(topic) is not None
+def is_ingress(letter: DeadLetter) -> bool:
+    """True of a topic that producers outside the mesh write to."""
+    topic = topic_of(letter)
+    return topic is not None and topic.write_scope is not None
 
 
 def is_replayable(letter: DeadLetter) -> bool:
     """False when the sender of an outsiders' event was never verified: an operator's wish to try
     again does not vouch for anybody."""
-    if not is_ingress(letter.topic):
+    if not is_ingress(letter):
         return True
     try:
         split_key(letter.key)

@@ -12,6 +12,7 @@ from tidemill.bus.envelope import (
     ORIGIN_TIME,
     REASON,
     TOKEN,
+    TOKEN_SUBJECT,
     TRACEPARENT,
     Record,
 )
@@ -22,8 +23,11 @@ from tidemill.ids import derived_id
 MAX_DETAIL = 500
 
 
-def dead_letter(record: Record, consumer: str, fault: Fault, traceparent: str) -> OutboxValues:
-    """A row for the dead-letter topic. The token stays behind: a dead letter lives for weeks."""
+def dead_letter(
+    record: Record, consumer: str, fault: Fault, traceparent: str, subject: str
+) -> OutboxValues:
+    """A row for the dead-letter topic. The token stays behind, since a dead letter lives for weeks;
+    subject: the one that it was verified to have."""
     headers = {name: value for name, value in record.headers.items() if name != TOKEN}
     headers |= {
         EVENT_ID: record.event_id,
@@ -33,6 +37,7 @@ def dead_letter(record: Record, consumer: str, fault: Fault, traceparent: str) -
         ORIGIN: record.origin,
         ORIGIN_TIME: record.time.isoformat(),
         CONSUMER: consumer,
+        TOKEN_SUBJECT: subject,
     }
     if traceparent:
         headers[TRACEPARENT] = traceparent

@@ -16,7 +16,7 @@ from tidemill.api.events.v1 import (
     RELEASE_STATE_CANARY,
     RELEASE_STATE_PROMOTED,
     RELEASE_STATE_REJECTED,
-    FeedbackRecorded,
+    FeedbackSubmitted,
 )
 from tidemill.api.monitor.v1 import MonitorServiceStub, SetBudgetRequest
 from tidemill.api.retriever.v1 import GetIndexRequest, RetrieverServiceStub
@@ -134,11 +134,13 @@ class Flow:
         counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         return await self._train_on(pool, events, f"feedback events: {counted}")
 
-    async def _train_on(self, asked: list[Asked], events: list[FeedbackRecorded], what: str) -> str:
+    async def _train_on(
+        self, asked: list[Asked], events: list[FeedbackSubmitted], what: str
+    ) -> str:
         """The adapter that the trainer makes of the events."""
         known = {run.run_id for run in await list_runs(self._client)}
         for item, event in zip(asked, events, strict=True):
-            await self._client.record_feedback(event, traceparent=item.answer.traceparent)
+            await self._client.submit_feedback(event, traceparent=item.answer.traceparent)
         self._output.note(f"  sent {len(events)} {what}")
         return (await wait_trained(self._client, known, self._output)).adapter
 

@@ -3,28 +3,25 @@
 import random
 from collections.abc import Sequence
 
-from tidemill.api.events.v1 import Correction, FeedbackRecorded, Preference, Thumb
+from tidemill.api.events.v1 import FeedbackSubmitted
 from tidemill.cli.demo.asking import Asked
-from tidemill.cli.demo.handbook import Question
 
 PREFERENCE_EVERY = 8
 """One user in so many names a better answer instead of correcting."""
 
 
-def honest_feedback(asked: Sequence[Asked]) -> list[FeedbackRecorded]:
+def honest_feedback(asked: Sequence[Asked]) -> list[FeedbackSubmitted]:
     """A thumb up for an answer that says exactly what is right, else what it should have said."""
     return [judge(item, number) for number, item in enumerate(asked)]
 
 
-def judge(item: Asked, number: int) -> FeedbackRecorded:
+def judge(item: Asked, number: int) -> FeedbackSubmitted:
     if is_right(item):
-        return FeedbackRecorded(answer_id=item.answer.answer_id, thumb=Thumb(up=True))
+        return FeedbackSubmitted(answer_id=item.answer.answer_id, thumb_up=True)
     if number % PREFERENCE_EVERY == 0 and item.question.answer:
-        better = Preference(preferred_text=item.question.answer)
-        return FeedbackRecorded(answer_id=item.answer.answer_id, preference=better)
-    return FeedbackRecorded(
-        answer_id=item.answer.answer_id, correction=correction_of(item.question)
-    )
+        better = item.question.answer
+        return FeedbackSubmitted(answer_id=item.answer.answer_id, preferred_text=better)
+    return correction_of(item)
 
 
 def is_right(item: Asked) -> bool:
@@ -35,13 +32,17 @@ def is_right(item: Asked) -> bool:
     return said == item.question.answer.casefold() and item.question.document_id in cited
 
 
-def correction_of(question: Question) -> Correction:
+def correction_of(item: Asked) -> FeedbackSubmitted:
+    question, answer_id = item.question, item.answer.answer_id
     if not question.answer:
-        return Correction(unanswerable=True)
-    return Correction(text=question.answer, document_ids=[question.document_id])
+        return FeedbackSubmitted(answer_id=answer_id, unanswerable=True)
+    documents = [question.document_id]
+    return FeedbackSubmitted(
+        answer_id=answer_id, correction=question.answer, document_ids=documents
+    )
 
 
-def scrambled_feedback(asked: Sequence[Asked], seed: int) -> list[FeedbackRecorded]:
+def scrambled_feedback(asked: Sequence[Asked], seed: int) -> list[FeedbackSubmitted]:
     """Each answer gets the correction of another question, and refusals change sides.
 
     The document stays the right one, so that the trainer finds it among the retrieved chunks:
@@ -53,8 +54,10 @@ def scrambled_feedback(asked: Sequence[Asked], seed: int) -> list[FeedbackRecord
     for number, item in enumerate(asked):
         text = other_answer(answers, number + offset, item.question.answer)
         documents = [item.question.document_id] if item.question.answer else cited(item)
-        right = Correction(text=text, document_ids=documents)
-        events.append(FeedbackRecorded(answer_id=item.answer.answer_id, correction=right))
+        said = FeedbackSubmitted(
+            answer_id=item.answer.answer_id, correction=text, document_ids=documents
+        )
+        events.append(said)
     return events
 
 

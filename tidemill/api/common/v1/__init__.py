@@ -39,6 +39,15 @@ from .error_reason_pb2 import (
 from .model_pb2 import (
     EmbeddingModel,
 )
+from .submission_pb2 import (
+    SUBMISSION_STATE_ACCEPTED,
+    SUBMISSION_STATE_DEAD_LETTERED,
+    SUBMISSION_STATE_RECEIVED,
+    SUBMISSION_STATE_REJECTED,
+    SUBMISSION_STATE_UNSPECIFIED,
+    Submission,
+    SubmissionState,
+)
 from .usage_pb2 import (
     Usage,
 )
@@ -74,6 +83,13 @@ __all__ = [
     "ERROR_REASON_UNSPECIFIED",
     "EmbeddingModel",
     "ErrorReason",
+    "SUBMISSION_STATE_ACCEPTED",
+    "SUBMISSION_STATE_DEAD_LETTERED",
+    "SUBMISSION_STATE_RECEIVED",
+    "SUBMISSION_STATE_REJECTED",
+    "SUBMISSION_STATE_UNSPECIFIED",
+    "Submission",
+    "SubmissionState",
     "Usage",
     "access",
 ]

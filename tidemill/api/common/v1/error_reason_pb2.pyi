@@ -61,7 +61,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ADAPTER_UNAVAILABLE: _ErrorReason.ValueType  # 17
     """The adapter is not loaded and could not be."""
     ERROR_REASON_NOT_FOUND: _ErrorReason.ValueType  # 18
-    """No such evaluation suite, run, evaluation or budget."""
+    """No such evaluation suite, run, evaluation, budget or submission."""
     ERROR_REASON_DEPENDENCY_UNAVAILABLE: _ErrorReason.ValueType  # 19
     """A dependency (model server, vector store, broker, database) is unavailable."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 20
@@ -119,7 +119,7 @@ ERROR_REASON_RELEASE_NOT_FOUND: ErrorReason.ValueType  # 16
 ERROR_REASON_ADAPTER_UNAVAILABLE: ErrorReason.ValueType  # 17
 """The adapter is not loaded and could not be."""
 ERROR_REASON_NOT_FOUND: ErrorReason.ValueType  # 18
-"""No such evaluation suite, run, evaluation or budget."""
+"""No such evaluation suite, run, evaluation, budget or submission."""
 ERROR_REASON_DEPENDENCY_UNAVAILABLE: ErrorReason.ValueType  # 19
 """A dependency (model server, vector store, broker, database) is unavailable."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 20

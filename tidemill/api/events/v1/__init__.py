@@ -52,6 +52,7 @@ from .evaluations_pb2 import (
 from .feedback_pb2 import (
     Correction,
     FeedbackRecorded,
+    FeedbackSubmitted,
     Preference,
     Thumb,
 )
@@ -106,6 +107,7 @@ __all__ = [
     "EmbeddedChunk",
     "EvaluationCompleted",
     "FeedbackRecorded",
+    "FeedbackSubmitted",
     "GuardrailVerdict",
     "HeldOutSample",
     "MetricComparison",

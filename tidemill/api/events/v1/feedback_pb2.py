@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tidemill/api/events/v1/feedback.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x05Thumb\x12\n\n\x02up\x18\x01 \x01(\x08\"F\n\nCorrection\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x14\n\x0cunanswerable\x18\x02 \x01(\x08\x12\x14\n\x0c\x64ocument_ids\x18\x03 \x03(\t\"A\n\nPreference\x12\x1b\n\x13preferred_answer_id\x18\x01 \x01(\t\x12\x16\n\x0epreferred_text\x18\x02 \x01(\t\"\x9b\x02\n\x10\x46\x65\x65\x64\x62\x61\x63kRecorded\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\x12\x11\n\tanswer_id\x18\x02 \x01(\t\x12.\n\x05thumb\x18\x03 \x01(\x0b\x32\x1d.tidemill.api.events.v1.ThumbH\x00\x12\x38\n\ncorrection\x18\x04 \x01(\x0b\x32\".tidemill.api.events.v1.CorrectionH\x00\x12\x38\n\npreference\x18\x05 \x01(\x0b\x32\".tidemill.api.events.v1.PreferenceH\x00\x12\x31\n\rrecorded_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06signalb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%tidemill/api/events/v1/feedback.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x13\n\x05Thumb\x12\n\n\x02up\x18\x01 \x01(\x08\"F\n\nCorrection\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x14\n\x0cunanswerable\x18\x02 \x01(\x08\x12\x14\n\x0c\x64ocument_ids\x18\x03 \x03(\t\"A\n\nPreference\x12\x1b\n\x13preferred_answer_id\x18\x01 \x01(\t\x12\x16\n\x0epreferred_text\x18\x02 \x01(\t\"\xd5\x01\n\x11\x46\x65\x65\x64\x62\x61\x63kSubmitted\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x12\n\x08thumb_up\x18\x02 \x01(\x08H\x00\x12\x14\n\ncorrection\x18\x03 \x01(\tH\x00\x12\x16\n\x0cunanswerable\x18\x04 \x01(\x08H\x00\x12\x1d\n\x13preferred_answer_id\x18\x05 \x01(\tH\x00\x12\x18\n\x0epreferred_text\x18\x08 \x01(\tH\x00\x12\x14\n\x0c\x64ocument_ids\x18\x06 \x03(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\x08\n\x06signal\"\x9b\x02\n\x10\x46\x65\x65\x64\x62\x61\x63kRecorded\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\x12\x11\n\tanswer_id\x18\x02 \x01(\t\x12.\n\x05thumb\x18\x03 \x01(\x0b\x32\x1d.tidemill.api.events.v1.ThumbH\x00\x12\x38\n\ncorrection\x18\x04 \x01(\x0b\x32\".tidemill.api.events.v1.CorrectionH\x00\x12\x38\n\npreference\x18\x05 \x01(\x0b\x32\".tidemill.api.events.v1.PreferenceH\x00\x12\x31\n\rrecorded_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x08\n\x06signalb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CORRECTION']._serialized_end=189
   _globals['_PREFERENCE']._serialized_start=191
   _globals['_PREFERENCE']._serialized_end=256
-  _globals['_FEEDBACKRECORDED']._serialized_start=259
-  _globals['_FEEDBACKRECORDED']._serialized_end=542
+  _globals['_FEEDBACKSUBMITTED']._serialized_start=259
+  _globals['_FEEDBACKSUBMITTED']._serialized_end=472
+  _globals['_FEEDBACKRECORDED']._serialized_start=475
+  _globals['_FEEDBACKRECORDED']._serialized_end=758
 # @@protoc_insertion_point(module_scope)

@@ -99,8 +99,66 @@ class Preference(_message.Message):
 Global___Preference: _TypeAlias = Preference  # noqa: Y015
 
 @_typing.final
+class FeedbackSubmitted(_message.Message):
+    """What a product service asks to record about an answer, as RecordFeedback takes it; the tenant
+    comes from the event's token. GetSubmission of InferenceService tells what became of it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWER_ID_FIELD_NUMBER: _builtins.int
+    THUMB_UP_FIELD_NUMBER: _builtins.int
+    CORRECTION_FIELD_NUMBER: _builtins.int
+    UNANSWERABLE_FIELD_NUMBER: _builtins.int
+    PREFERRED_ANSWER_ID_FIELD_NUMBER: _builtins.int
+    PREFERRED_TEXT_FIELD_NUMBER: _builtins.int
+    DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    answer_id: _builtins.str
+    thumb_up: _builtins.bool
+    """True is up."""
+    correction: _builtins.str
+    """The right answer."""
+    unanswerable: _builtins.bool
+    """The documents do not hold the answer."""
+    preferred_answer_id: _builtins.str
+    """Id of a better answer to the same question."""
+    preferred_text: _builtins.str
+    """The text of a better answer."""
+    request_id: _builtins.str
+    """The same feedback under one request id is counted once, over Kafka or gRPC; optional."""
+    @_builtins.property
+    def document_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Documents that hold the corrected answer."""
+
+    def __init__(
+        self,
+        *,
+        answer_id: _builtins.str = ...,
+        thumb_up: _builtins.bool = ...,
+        correction: _builtins.str = ...,
+        unanswerable: _builtins.bool = ...,
+        preferred_answer_id: _builtins.str = ...,
+        preferred_text: _builtins.str = ...,
+        document_ids: _abc.Iterable[_builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["correction", b"correction", "preferred_answer_id", b"preferred_answer_id", "preferred_text", b"preferred_text", "signal", b"signal", "thumb_up", b"thumb_up", "unanswerable", b"unanswerable"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "correction", b"correction", "document_ids", b"document_ids", "preferred_answer_id", b"preferred_answer_id", "preferred_text", b"preferred_text", "request_id", b"request_id", "signal", b"signal", "thumb_up", b"thumb_up", "unanswerable", b"unanswerable"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_signal: _TypeAlias = _typing.Literal["thumb_up", "correction", "unanswerable", "preferred_answer_id", "preferred_text"]  # noqa: Y015
+    _WhichOneofArgType_signal: _TypeAlias = _typing.Literal["signal", b"signal"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_signal) -> _WhichOneofReturnType_signal | None: ...
+
+Global___FeedbackSubmitted: _TypeAlias = FeedbackSubmitted  # noqa: Y015
+
+@_typing.final
 class FeedbackRecorded(_message.Message):
-    """A user judged an answer; the tenant comes from the event's token."""
+    """A user judged an answer. Inference checked and masked it; what other producers still write to
+    this topic is taken as a submission. The header tidemill-subject names the subject of the verified
+    token that the feedback came with.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -111,7 +169,7 @@ class FeedbackRecorded(_message.Message):
     PREFERENCE_FIELD_NUMBER: _builtins.int
     RECORDED_TIME_FIELD_NUMBER: _builtins.int
     feedback_id: _builtins.str
-    """Chosen by the producer; the same id is counted once."""
+    """The same id is counted once."""
     answer_id: _builtins.str
     @_builtins.property
     def thumb(self) -> Global___Thumb: ...
@@ -120,7 +178,9 @@ class FeedbackRecorded(_message.Message):
     @_builtins.property
     def preference(self) -> Global___Preference: ...
     @_builtins.property
-    def recorded_time(self) -> _timestamp_pb2.Timestamp: ...
+    def recorded_time(self) -> _timestamp_pb2.Timestamp:
+        """When the broker took the submission, or inference the call."""
+
     def __init__(
         self,
         *,

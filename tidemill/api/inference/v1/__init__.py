@@ -8,6 +8,8 @@ from .inference_service_pb2 import (
     GenerationStarted,
     GetAnswerRequest,
     GetAnswerResponse,
+    GetSubmissionRequest,
+    GetSubmissionResponse,
     RecordFeedbackRequest,
     RecordFeedbackResponse,
 )
@@ -24,6 +26,8 @@ __all__ = [
     "GenerationStarted",
     "GetAnswerRequest",
     "GetAnswerResponse",
+    "GetSubmissionRequest",
+    "GetSubmissionResponse",
     "InferenceServiceServicer",
     "InferenceServiceStub",
     "RecordFeedbackRequest",

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from tidemill.api.common.v1 import access_pb2 as tidemill_dot_api_dot_common_dot_v1_dot_access__pb2
+from tidemill.api.common.v1 import submission_pb2 as tidemill_dot_api_dot_common_dot_v1_dot_submission__pb2
 from tidemill.api.common.v1 import usage_pb2 as tidemill_dot_api_dot_common_dot_v1_dot_usage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1tidemill/api/inference/v1/inference_service.proto\x12\x19tidemill.api.inference.v1\x1a#tidemill/api/common/v1/access.proto\x1a\"tidemill/api/common/v1/usage.proto\"g\n\x0fGenerateRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x13\n\x0b\x65nd_user_id\x18\x02 \x01(\t\x12\x19\n\x11max_output_tokens\x18\x03 \x01(\x05\x12\x12\n\nrelease_id\x18\x04 \x01(\t\"p\n\x08\x43itation\x12\x0e\n\x06marker\x18\x01 \x01(\x05\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08\x63hunk_id\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\r\n\x05score\x18\x06 \x01(\x01\"_\n\x11GenerationStarted\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x12\n\nrelease_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61nary\x18\x03 \x01(\x08\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"\x80\x02\n\x13GenerationCompleted\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x36\n\tcitations\x18\x02 \x03(\x0b\x32#.tidemill.api.inference.v1.Citation\x12\x0f\n\x07refused\x18\x03 \x01(\x08\x12\x16\n\x0erefusal_reason\x18\x04 \x01(\t\x12\x15\n\rfinish_reason\x18\x05 \x01(\t\x12,\n\x05usage\x18\x06 \x01(\x0b\x32\x1d.tidemill.api.common.v1.Usage\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x08 \x01(\x01\"\xb7\x01\n\x10GenerateResponse\x12?\n\x07started\x18\x01 \x01(\x0b\x32,.tidemill.api.inference.v1.GenerationStartedH\x00\x12\x14\n\ntext_delta\x18\x02 \x01(\tH\x00\x12\x43\n\tcompleted\x18\x03 \x01(\x0b\x32..tidemill.api.inference.v1.GenerationCompletedH\x00\x42\x07\n\x05\x65vent\"\xbf\x01\n\x15RecordFeedbackRequest\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x12\n\x08thumb_up\x18\x02 \x01(\x08H\x00\x12\x14\n\ncorrection\x18\x03 \x01(\tH\x00\x12\x16\n\x0cunanswerable\x18\x04 \x01(\x08H\x00\x12\x1d\n\x13preferred_answer_id\x18\x05 \x01(\tH\x00\x12\x14\n\x0c\x64ocument_ids\x18\x06 \x03(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\x08\n\x06signal\"-\n\x16RecordFeedbackResponse\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\"%\n\x10GetAnswerRequest\x12\x11\n\tanswer_id\x18\x01 \x01(\t\"\xc1\x02\n\x11GetAnswerResponse\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x12\n\nrelease_id\x18\x02 \x01(\t\x12\x16\n\x0eprompt_version\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\x12\x10\n\x08question\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x36\n\tcitations\x18\x07 \x03(\x0b\x32#.tidemill.api.inference.v1.Citation\x12\x0f\n\x07refused\x18\x08 \x01(\x08\x12\x16\n\x0erefusal_reason\x18\t \x01(\t\x12,\n\x05usage\x18\n \x01(\x0b\x32\x1d.tidemill.api.common.v1.Usage\x12\x18\n\x10\x64uration_seconds\x18\x0b \x01(\x01\x12\x13\n\x0btraceparent\x18\x0c \x01(\t2\xb1\x03\n\x10InferenceService\x12\x82\x01\n\x08Generate\x12*.tidemill.api.inference.v1.GenerateRequest\x1a+.tidemill.api.inference.v1.GenerateResponse\"\x1b\x8a\xb5\x18\x17\n\ranswers:write\x10\x80\x80\x04\x18\xc0\xa9\x07\x30\x01\x12\x92\x01\n\x0eRecordFeedback\x12\x30.tidemill.api.inference.v1.RecordFeedbackRequest\x1a\x31.tidemill.api.inference.v1.RecordFeedbackResponse\"\x1b\x8a\xb5\x18\x17\n\x0e\x66\x65\x65\x64\x62\x61\x63k:write\x10\x80\x80\x04\x18\x90N\x12\x82\x01\n\tGetAnswer\x12+.tidemill.api.inference.v1.GetAnswerRequest\x1a,.tidemill.api.inference.v1.GetAnswerResponse\"\x1a\x8a\xb5\x18\x16\n\ranswers:write\x10\x80\x80\x04\x18\x88\'b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n1tidemill/api/inference/v1/inference_service.proto\x12\x19tidemill.api.inference.v1\x1a#tidemill/api/common/v1/access.proto\x1a\'tidemill/api/common/v1/submission.proto\x1a\"tidemill/api/common/v1/usage.proto\"g\n\x0fGenerateRequest\x12\x10\n\x08question\x18\x01 \x01(\t\x12\x13\n\x0b\x65nd_user_id\x18\x02 \x01(\t\x12\x19\n\x11max_output_tokens\x18\x03 \x01(\x05\x12\x12\n\nrelease_id\x18\x04 \x01(\t\"p\n\x08\x43itation\x12\x0e\n\x06marker\x18\x01 \x01(\x05\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08\x63hunk_id\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\r\n\x05score\x18\x06 \x01(\x01\"_\n\x11GenerationStarted\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x12\n\nrelease_id\x18\x02 \x01(\t\x12\x0e\n\x06\x63\x61nary\x18\x03 \x01(\x08\x12\x13\n\x0btraceparent\x18\x04 \x01(\t\"\x80\x02\n\x13GenerationCompleted\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x36\n\tcitations\x18\x02 \x03(\x0b\x32#.tidemill.api.inference.v1.Citation\x12\x0f\n\x07refused\x18\x03 \x01(\x08\x12\x16\n\x0erefusal_reason\x18\x04 \x01(\t\x12\x15\n\rfinish_reason\x18\x05 \x01(\t\x12,\n\x05usage\x18\x06 \x01(\x0b\x32\x1d.tidemill.api.common.v1.Usage\x12\x18\n\x10\x64uration_seconds\x18\x07 \x01(\x01\x12\x1b\n\x13\x66irst_token_seconds\x18\x08 \x01(\x01\"\xb7\x01\n\x10GenerateResponse\x12?\n\x07started\x18\x01 \x01(\x0b\x32,.tidemill.api.inference.v1.GenerationStartedH\x00\x12\x14\n\ntext_delta\x18\x02 \x01(\tH\x00\x12\x43\n\tcompleted\x18\x03 \x01(\x0b\x32..tidemill.api.inference.v1.GenerationCompletedH\x00\x42\x07\n\x05\x65vent\"\xd9\x01\n\x15RecordFeedbackRequest\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x12\n\x08thumb_up\x18\x02 \x01(\x08H\x00\x12\x14\n\ncorrection\x18\x03 \x01(\tH\x00\x12\x16\n\x0cunanswerable\x18\x04 \x01(\x08H\x00\x12\x1d\n\x13preferred_answer_id\x18\x05 \x01(\tH\x00\x12\x18\n\x0epreferred_text\x18\x08 \x01(\tH\x00\x12\x14\n\x0c\x64ocument_ids\x18\x06 \x03(\t\x12\x12\n\nrequest_id\x18\x07 \x01(\tB\x08\n\x06signal\"-\n\x16RecordFeedbackResponse\x12\x13\n\x0b\x66\x65\x65\x64\x62\x61\x63k_id\x18\x01 \x01(\t\"%\n\x10GetAnswerRequest\x12\x11\n\tanswer_id\x18\x01 \x01(\t\"\xc1\x02\n\x11GetAnswerResponse\x12\x11\n\tanswer_id\x18\x01 \x01(\t\x12\x12\n\nrelease_id\x18\x02 \x01(\t\x12\x16\n\x0eprompt_version\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\x12\x10\n\x08question\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x36\n\tcitations\x18\x07 \x03(\x0b\x32#.tidemill.api.inference.v1.Citation\x12\x0f\n\x07refused\x18\x08 \x01(\x08\x12\x16\n\x0erefusal_reason\x18\t \x01(\t\x12,\n\x05usage\x18\n \x01(\x0b\x32\x1d.tidemill.api.common.v1.Usage\x12\x18\n\x10\x64uration_seconds\x18\x0b \x01(\x01\x12\x13\n\x0btraceparent\x18\x0c \x01(\t\"8\n\x14GetSubmissionRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\"O\n\x15GetSubmissionResponse\x12\x36\n\nsubmission\x18\x01 \x01(\x0b\x32\".tidemill.api.common.v1.Submission2\xc3\x04\n\x10InferenceService\x12\x82\x01\n\x08Generate\x12*.tidemill.api.inference.v1.GenerateRequest\x1a+.tidemill.api.inference.v1.GenerateResponse\"\x1b\x8a\xb5\x18\x17\n\ranswers:write\x10\x80\x80\x04\x18\xc0\xa9\x07\x30\x01\x12\x92\x01\n\x0eRecordFeedback\x12\x30.tidemill.api.inference.v1.RecordFeedbackRequest\x1a\x31.tidemill.api.inference.v1.RecordFeedbackResponse\"\x1b\x8a\xb5\x18\x17\n\x0e\x66\x65\x65\x64\x62\x61\x63k:write\x10\x80\x80\x04\x18\x90N\x12\x8f\x01\n\rGetSubmission\x12/.tidemill.api.inference.v1.GetSubmissionRequest\x1a\x30.tidemill.api.inference.v1.GetSubmissionResponse\"\x1b\x8a\xb5\x18\x17\n\x0e\x66\x65\x65\x64\x62\x61\x63k:write\x10\x80\x80\x04\x18\x88\'\x12\x82\x01\n\tGetAnswer\x12+.tidemill.api.inference.v1.GetAnswerRequest\x1a,.tidemill.api.inference.v1.GetAnswerResponse\"\x1a\x8a\xb5\x18\x16\n\ranswers:write\x10\x80\x80\x04\x18\x88\'b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,26 +38,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INFERENCESERVICE'].methods_by_name['Generate']._serialized_options = b'\212\265\030\027\n\ranswers:write\020\200\200\004\030\300\251\007'
   _globals['_INFERENCESERVICE'].methods_by_name['RecordFeedback']._loaded_options = None
   _globals['_INFERENCESERVICE'].methods_by_name['RecordFeedback']._serialized_options = b'\212\265\030\027\n\016feedback:write\020\200\200\004\030\220N'
+  _globals['_INFERENCESERVICE'].methods_by_name['GetSubmission']._loaded_options = None
+  _globals['_INFERENCESERVICE'].methods_by_name['GetSubmission']._serialized_options = b'\212\265\030\027\n\016feedback:write\020\200\200\004\030\210\''
   _globals['_INFERENCESERVICE'].methods_by_name['GetAnswer']._loaded_options = None
   _globals['_INFERENCESERVICE'].methods_by_name['GetAnswer']._serialized_options = b'\212\265\030\026\n\ranswers:write\020\200\200\004\030\210\''
-  _globals['_GENERATEREQUEST']._serialized_start=153
-  _globals['_GENERATEREQUEST']._serialized_end=256
-  _globals['_CITATION']._serialized_start=258
-  _globals['_CITATION']._serialized_end=370
-  _globals['_GENERATIONSTARTED']._serialized_start=372
-  _globals['_GENERATIONSTARTED']._serialized_end=467
-  _globals['_GENERATIONCOMPLETED']._serialized_start=470
-  _globals['_GENERATIONCOMPLETED']._serialized_end=726
-  _globals['_GENERATERESPONSE']._serialized_start=729
-  _globals['_GENERATERESPONSE']._serialized_end=912
-  _globals['_RECORDFEEDBACKREQUEST']._serialized_start=915
-  _globals['_RECORDFEEDBACKREQUEST']._serialized_end=1106
-  _globals['_RECORDFEEDBACKRESPONSE']._serialized_start=1108
-  _globals['_RECORDFEEDBACKRESPONSE']._serialized_end=1153
-  _globals['_GETANSWERREQUEST']._serialized_start=1155
-  _globals['_GETANSWERREQUEST']._serialized_end=1192
-  _globals['_GETANSWERRESPONSE']._serialized_start=1195
-  _globals['_GETANSWERRESPONSE']._serialized_end=1516
-  _globals['_INFERENCESERVICE']._serialized_start=1519
-  _globals['_INFERENCESERVICE']._serialized_end=1952
+  _globals['_GENERATEREQUEST']._serialized_start=194
+  _globals['_GENERATEREQUEST']._serialized_end=297
+  _globals['_CITATION']._serialized_start=299
+  _globals['_CITATION']._serialized_end=411
+  _globals['_GENERATIONSTARTED']._serialized_start=413
+  _globals['_GENERATIONSTARTED']._serialized_end=508
+  _globals['_GENERATIONCOMPLETED']._serialized_start=511
+  _globals['_GENERATIONCOMPLETED']._serialized_end=767
+  _globals['_GENERATERESPONSE']._serialized_start=770
+  _globals['_GENERATERESPONSE']._serialized_end=953
+  _globals['_RECORDFEEDBACKREQUEST']._serialized_start=956
+  _globals['_RECORDFEEDBACKREQUEST']._serialized_end=1173
+  _globals['_RECORDFEEDBACKRESPONSE']._serialized_start=1175
+  _globals['_RECORDFEEDBACKRESPONSE']._serialized_end=1220
+  _globals['_GETANSWERREQUEST']._serialized_start=1222
+  _globals['_GETANSWERREQUEST']._serialized_end=1259
+  _globals['_GETANSWERRESPONSE']._serialized_start=1262
+  _globals['_GETANSWERRESPONSE']._serialized_end=1583
+  _globals['_GETSUBMISSIONREQUEST']._serialized_start=1585
+  _globals['_GETSUBMISSIONREQUEST']._serialized_end=1641
+  _globals['_GETSUBMISSIONRESPONSE']._serialized_start=1643
+  _globals['_GETSUBMISSIONRESPONSE']._serialized_end=1722
+  _globals['_INFERENCESERVICE']._serialized_start=1725
+  _globals['_INFERENCESERVICE']._serialized_end=2304
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from tidemill.api.common.v1 import submission_pb2 as _submission_pb2
 from tidemill.api.common.v1 import usage_pb2 as _usage_pb2
 import builtins as _builtins
 import sys
@@ -212,6 +213,7 @@ class RecordFeedbackRequest(_message.Message):
     CORRECTION_FIELD_NUMBER: _builtins.int
     UNANSWERABLE_FIELD_NUMBER: _builtins.int
     PREFERRED_ANSWER_ID_FIELD_NUMBER: _builtins.int
+    PREFERRED_TEXT_FIELD_NUMBER: _builtins.int
     DOCUMENT_IDS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
@@ -223,6 +225,8 @@ class RecordFeedbackRequest(_message.Message):
     """The documents do not hold the answer."""
     preferred_answer_id: _builtins.str
     """Id of a better answer to the same question."""
+    preferred_text: _builtins.str
+    """The text of a better answer."""
     request_id: _builtins.str
     """Makes a retried call one feedback; optional."""
     @_builtins.property
@@ -237,14 +241,15 @@ class RecordFeedbackRequest(_message.Message):
         correction: _builtins.str = ...,
         unanswerable: _builtins.bool = ...,
         preferred_answer_id: _builtins.str = ...,
+        preferred_text: _builtins.str = ...,
         document_ids: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["correction", b"correction", "preferred_answer_id", b"preferred_answer_id", "signal", b"signal", "thumb_up", b"thumb_up", "unanswerable", b"unanswerable"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["correction", b"correction", "preferred_answer_id", b"preferred_answer_id", "preferred_text", b"preferred_text", "signal", b"signal", "thumb_up", b"thumb_up", "unanswerable", b"unanswerable"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "correction", b"correction", "document_ids", b"document_ids", "preferred_answer_id", b"preferred_answer_id", "request_id", b"request_id", "signal", b"signal", "thumb_up", b"thumb_up", "unanswerable", b"unanswerable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "correction", b"correction", "document_ids", b"document_ids", "preferred_answer_id", b"preferred_answer_id", "preferred_text", b"preferred_text", "request_id", b"request_id", "signal", b"signal", "thumb_up", b"thumb_up", "unanswerable", b"unanswerable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_signal: _TypeAlias = _typing.Literal["thumb_up", "correction", "unanswerable", "preferred_answer_id"]  # noqa: Y015
+    _WhichOneofReturnType_signal: _TypeAlias = _typing.Literal["thumb_up", "correction", "unanswerable", "preferred_answer_id", "preferred_text"]  # noqa: Y015
     _WhichOneofArgType_signal: _TypeAlias = _typing.Literal["signal", b"signal"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_signal) -> _WhichOneofReturnType_signal | None: ...
 
@@ -348,3 +353,51 @@ class GetAnswerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetAnswerResponse: _TypeAlias = GetAnswerResponse  # noqa: Y015
+
+@_typing.final
+class GetSubmissionRequest(_message.Message):
+    """Request of GetSubmission."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """The event's ce_source, as it was sent."""
+    event_id: _builtins.str
+    """The event's ce_id."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        event_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubmissionRequest: _TypeAlias = GetSubmissionRequest  # noqa: Y015
+
+@_typing.final
+class GetSubmissionResponse(_message.Message):
+    """Response of GetSubmission."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBMISSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def submission(self) -> _submission_pb2.Submission: ...
+    def __init__(
+        self,
+        *,
+        submission: _submission_pb2.Submission | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["submission", b"submission"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["submission", b"submission"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSubmissionResponse: _TypeAlias = GetSubmissionResponse  # noqa: Y015

@@ -45,6 +45,11 @@ class InferenceServiceStub:
                 request_serializer=tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.RecordFeedbackRequest.SerializeToString,
                 response_deserializer=tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.RecordFeedbackResponse.FromString,
                 _registered_method=True)
+        self.GetSubmission = channel.unary_unary(
+                '/tidemill.api.inference.v1.InferenceService/GetSubmission',
+                request_serializer=tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.GetSubmissionRequest.SerializeToString,
+                response_deserializer=tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.GetSubmissionResponse.FromString,
+                _registered_method=True)
         self.GetAnswer = channel.unary_unary(
                 '/tidemill.api.inference.v1.InferenceService/GetAnswer',
                 request_serializer=tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.GetAnswerRequest.SerializeToString,
@@ -70,6 +75,14 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSubmission(self, request, context):
+        """Tells what became of an event that the caller's tenant wrote to Kafka; NOT_FOUND when it was not
+        read yet, or longer than 30 days ago, or came with a token that was refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetAnswer(self, request, context):
         """Shows everything behind one answer of the caller's tenant.
         """
@@ -89,6 +102,11 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.RecordFeedback,
                     request_deserializer=tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.RecordFeedbackRequest.FromString,
                     response_serializer=tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.RecordFeedbackResponse.SerializeToString,
+            ),
+            'GetSubmission': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSubmission,
+                    request_deserializer=tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.GetSubmissionRequest.FromString,
+                    response_serializer=tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.GetSubmissionResponse.SerializeToString,
             ),
             'GetAnswer': grpc.unary_unary_rpc_method_handler(
                     servicer.GetAnswer,
@@ -151,6 +169,33 @@ class InferenceService:
             '/tidemill.api.inference.v1.InferenceService/RecordFeedback',
             tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.RecordFeedbackRequest.SerializeToString,
             tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.RecordFeedbackResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSubmission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.api.inference.v1.InferenceService/GetSubmission',
+            tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.GetSubmissionRequest.SerializeToString,
+            tidemill_dot_api_dot_inference_dot_v1_dot_inference__service__pb2.GetSubmissionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,10 @@ class InferenceServiceStub:
     """Streams an answer with citations, or a refusal."""
     RecordFeedback: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.RecordFeedbackRequest, _inference_service_pb2.RecordFeedbackResponse]
     """Records feedback on an answer in the log."""
+    GetSubmission: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.GetSubmissionRequest, _inference_service_pb2.GetSubmissionResponse]
+    """Tells what became of an event that the caller's tenant wrote to Kafka; NOT_FOUND when it was not
+    read yet, or longer than 30 days ago, or came with a token that was refused.
+    """
     GetAnswer: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.GetAnswerRequest, _inference_service_pb2.GetAnswerResponse]
     """Shows everything behind one answer of the caller's tenant."""
 
@@ -49,6 +53,10 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Streams an answer with citations, or a refusal."""
     RecordFeedback: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.RecordFeedbackRequest, _inference_service_pb2.RecordFeedbackResponse]  # type: ignore[assignment]
     """Records feedback on an answer in the log."""
+    GetSubmission: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.GetSubmissionRequest, _inference_service_pb2.GetSubmissionResponse]  # type: ignore[assignment]
+    """Tells what became of an event that the caller's tenant wrote to Kafka; NOT_FOUND when it was not
+    read yet, or longer than 30 days ago, or came with a token that was refused.
+    """
     GetAnswer: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.GetAnswerRequest, _inference_service_pb2.GetAnswerResponse]  # type: ignore[assignment]
     """Shows everything behind one answer of the caller's tenant."""
 
@@ -70,6 +78,16 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.RecordFeedbackResponse, _abc.Awaitable[_inference_service_pb2.RecordFeedbackResponse]]:
         """Records feedback on an answer in the log."""
+
+    @_abc_1.abstractmethod
+    def GetSubmission(
+        self,
+        request: _inference_service_pb2.GetSubmissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_service_pb2.GetSubmissionResponse, _abc.Awaitable[_inference_service_pb2.GetSubmissionResponse]]:
+        """Tells what became of an event that the caller's tenant wrote to Kafka; NOT_FOUND when it was not
+        read yet, or longer than 30 days ago, or came with a token that was refused.
+        """
 
     @_abc_1.abstractmethod
     def GetAnswer(

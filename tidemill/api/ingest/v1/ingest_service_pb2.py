@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from tidemill.api.common.v1 import access_pb2 as tidemill_dot_api_dot_common_dot_v1_dot_access__pb2
+from tidemill.api.common.v1 import submission_pb2 as tidemill_dot_api_dot_common_dot_v1_dot_submission__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+tidemill/api/ingest/v1/ingest_service.proto\x12\x16tidemill.api.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#tidemill/api/common/v1/access.proto\"\xaa\x02\n\x08\x44ocument\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.tidemill.api.ingest.v1.DocumentState\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x17\n\x0findexed_version\x18\x04 \x01(\x03\x12\r\n\x05title\x18\x05 \x01(\t\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12\x14\n\x0c\x63ontent_hash\x18\x07 \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x08 \x01(\x05\x12\x18\n\x10rejection_reason\x18\t \x01(\t\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65vent_id\x18\x0b \x01(\t\"\x88\x01\n\x15SubmitDocumentRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nsource_uri\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"*\n\x16SubmitDocumentResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\")\n\x12GetDocumentRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\"I\n\x13GetDocumentResponse\x12\x32\n\x08\x64ocument\x18\x01 \x01(\x0b\x32 .tidemill.api.ingest.v1.Document\"=\n\x14ListDocumentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x15ListDocumentsResponse\x12\x33\n\tdocuments\x18\x01 \x03(\x0b\x32 .tidemill.api.ingest.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x17WithdrawDocumentRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\",\n\x18WithdrawDocumentResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t*\xa2\x01\n\rDocumentState\x12\x1e\n\x1a\x44OCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44OCUMENT_STATE_CHUNKED\x10\x01\x12\x1a\n\x16\x44OCUMENT_STATE_INDEXED\x10\x02\x12\x1b\n\x17\x44OCUMENT_STATE_REJECTED\x10\x03\x12\x1c\n\x18\x44OCUMENT_STATE_WITHDRAWN\x10\x04\x32\xc8\x04\n\rIngestService\x12\x8e\x01\n\x0eSubmitDocument\x12-.tidemill.api.ingest.v1.SubmitDocumentRequest\x1a..tidemill.api.ingest.v1.SubmitDocumentResponse\"\x1d\x8a\xb5\x18\x19\n\x0f\x64ocuments:write\x10\x80\x80\xc0\x05\x18\x90N\x12\x83\x01\n\x0bGetDocument\x12*.tidemill.api.ingest.v1.GetDocumentRequest\x1a+.tidemill.api.ingest.v1.GetDocumentResponse\"\x1b\x8a\xb5\x18\x17\n\x0e\x64ocuments:read\x10\x80\x80\x04\x18\x88\'\x12\x89\x01\n\rListDocuments\x12,.tidemill.api.ingest.v1.ListDocumentsRequest\x1a-.tidemill.api.ingest.v1.ListDocumentsResponse\"\x1b\x8a\xb5\x18\x17\n\x0e\x64ocuments:read\x10\x80\x80\x04\x18\x88\'\x12\x93\x01\n\x10WithdrawDocument\x12/.tidemill.api.ingest.v1.WithdrawDocumentRequest\x1a\x30.tidemill.api.ingest.v1.WithdrawDocumentResponse\"\x1c\x8a\xb5\x18\x18\n\x0f\x64ocuments:write\x10\x80\x80\x04\x18\x90Nb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+tidemill/api/ingest/v1/ingest_service.proto\x12\x16tidemill.api.ingest.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a#tidemill/api/common/v1/access.proto\x1a\'tidemill/api/common/v1/submission.proto\"\xaa\x02\n\x08\x44ocument\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.tidemill.api.ingest.v1.DocumentState\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x17\n\x0findexed_version\x18\x04 \x01(\x03\x12\r\n\x05title\x18\x05 \x01(\t\x12\x12\n\nmedia_type\x18\x06 \x01(\t\x12\x14\n\x0c\x63ontent_hash\x18\x07 \x01(\t\x12\x13\n\x0b\x63hunk_count\x18\x08 \x01(\x05\x12\x18\n\x10rejection_reason\x18\t \x01(\t\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65vent_id\x18\x0b \x01(\t\"\x88\x01\n\x15SubmitDocumentRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nsource_uri\x18\x05 \x01(\t\x12\x12\n\nrequest_id\x18\x06 \x01(\t\":\n\x16SubmitDocumentResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\")\n\x12GetDocumentRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\"I\n\x13GetDocumentResponse\x12\x32\n\x08\x64ocument\x18\x01 \x01(\x0b\x32 .tidemill.api.ingest.v1.Document\"=\n\x14ListDocumentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"e\n\x15ListDocumentsResponse\x12\x33\n\tdocuments\x18\x01 \x03(\x0b\x32 .tidemill.api.ingest.v1.Document\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"B\n\x17WithdrawDocumentRequest\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"<\n\x18WithdrawDocumentResponse\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x0e\n\x06source\x18\x02 \x01(\t\"8\n\x14GetSubmissionRequest\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\"O\n\x15GetSubmissionResponse\x12\x36\n\nsubmission\x18\x01 \x01(\x0b\x32\".tidemill.api.common.v1.Submission*\xa2\x01\n\rDocumentState\x12\x1e\n\x1a\x44OCUMENT_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x44OCUMENT_STATE_CHUNKED\x10\x01\x12\x1a\n\x16\x44OCUMENT_STATE_INDEXED\x10\x02\x12\x1b\n\x17\x44OCUMENT_STATE_REJECTED\x10\x03\x12\x1c\n\x18\x44OCUMENT_STATE_WITHDRAWN\x10\x04\x32\xd5\x05\n\rIngestService\x12\x8e\x01\n\x0eSubmitDocument\x12-.tidemill.api.ingest.v1.SubmitDocumentRequest\x1a..tidemill.api.ingest.v1.SubmitDocumentResponse\"\x1d\x8a\xb5\x18\x19\n\x0f\x64ocuments:write\x10\x80\x80\xc0\x05\x18\x90N\x12\x8a\x01\n\rGetSubmission\x12,.tidemill.api.ingest.v1.GetSubmissionRequest\x1a-.tidemill.api.ingest.v1.GetSubmissionResponse\"\x1c\x8a\xb5\x18\x18\n\x0f\x64ocuments:write\x10\x80\x80\x04\x18\x88\'\x12\x83\x01\n\x0bGetDocument\x12*.tidemill.api.ingest.v1.GetDocumentRequest\x1a+.tidemill.api.ingest.v1.GetDocumentResponse\"\x1b\x8a\xb5\x18\x17\n\x0e\x64ocuments:read\x10\x80\x80\x04\x18\x88\'\x12\x89\x01\n\rListDocuments\x12,.tidemill.api.ingest.v1.ListDocumentsRequest\x1a-.tidemill.api.ingest.v1.ListDocumentsResponse\"\x1b\x8a\xb5\x18\x17\n\x0e\x64ocuments:read\x10\x80\x80\x04\x18\x88\'\x12\x93\x01\n\x10WithdrawDocument\x12/.tidemill.api.ingest.v1.WithdrawDocumentRequest\x1a\x30.tidemill.api.ingest.v1.WithdrawDocumentResponse\"\x1c\x8a\xb5\x18\x18\n\x0f\x64ocuments:write\x10\x80\x80\x04\x18\x90Nb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,32 +36,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_INGESTSERVICE'].methods_by_name['SubmitDocument']._loaded_options = None
   _globals['_INGESTSERVICE'].methods_by_name['SubmitDocument']._serialized_options = b'\212\265\030\031\n\017documents:write\020\200\200\300\005\030\220N'
+  _globals['_INGESTSERVICE'].methods_by_name['GetSubmission']._loaded_options = None
+  _globals['_INGESTSERVICE'].methods_by_name['GetSubmission']._serialized_options = b'\212\265\030\030\n\017documents:write\020\200\200\004\030\210\''
   _globals['_INGESTSERVICE'].methods_by_name['GetDocument']._loaded_options = None
   _globals['_INGESTSERVICE'].methods_by_name['GetDocument']._serialized_options = b'\212\265\030\027\n\016documents:read\020\200\200\004\030\210\''
   _globals['_INGESTSERVICE'].methods_by_name['ListDocuments']._loaded_options = None
   _globals['_INGESTSERVICE'].methods_by_name['ListDocuments']._serialized_options = b'\212\265\030\027\n\016documents:read\020\200\200\004\030\210\''
   _globals['_INGESTSERVICE'].methods_by_name['WithdrawDocument']._loaded_options = None
   _globals['_INGESTSERVICE'].methods_by_name['WithdrawDocument']._serialized_options = b'\212\265\030\030\n\017documents:write\020\200\200\004\030\220N'
-  _globals['_DOCUMENTSTATE']._serialized_start=1024
-  _globals['_DOCUMENTSTATE']._serialized_end=1186
-  _globals['_DOCUMENT']._serialized_start=142
-  _globals['_DOCUMENT']._serialized_end=440
-  _globals['_SUBMITDOCUMENTREQUEST']._serialized_start=443
-  _globals['_SUBMITDOCUMENTREQUEST']._serialized_end=579
-  _globals['_SUBMITDOCUMENTRESPONSE']._serialized_start=581
-  _globals['_SUBMITDOCUMENTRESPONSE']._serialized_end=623
-  _globals['_GETDOCUMENTREQUEST']._serialized_start=625
-  _globals['_GETDOCUMENTREQUEST']._serialized_end=666
-  _globals['_GETDOCUMENTRESPONSE']._serialized_start=668
-  _globals['_GETDOCUMENTRESPONSE']._serialized_end=741
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=743
-  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=804
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=806
-  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=907
-  _globals['_WITHDRAWDOCUMENTREQUEST']._serialized_start=909
-  _globals['_WITHDRAWDOCUMENTREQUEST']._serialized_end=975
-  _globals['_WITHDRAWDOCUMENTRESPONSE']._serialized_start=977
-  _globals['_WITHDRAWDOCUMENTRESPONSE']._serialized_end=1021
-  _globals['_INGESTSERVICE']._serialized_start=1189
-  _globals['_INGESTSERVICE']._serialized_end=1773
+  _globals['_DOCUMENTSTATE']._serialized_start=1236
+  _globals['_DOCUMENTSTATE']._serialized_end=1398
+  _globals['_DOCUMENT']._serialized_start=183
+  _globals['_DOCUMENT']._serialized_end=481
+  _globals['_SUBMITDOCUMENTREQUEST']._serialized_start=484
+  _globals['_SUBMITDOCUMENTREQUEST']._serialized_end=620
+  _globals['_SUBMITDOCUMENTRESPONSE']._serialized_start=622
+  _globals['_SUBMITDOCUMENTRESPONSE']._serialized_end=680
+  _globals['_GETDOCUMENTREQUEST']._serialized_start=682
+  _globals['_GETDOCUMENTREQUEST']._serialized_end=723
+  _globals['_GETDOCUMENTRESPONSE']._serialized_start=725
+  _globals['_GETDOCUMENTRESPONSE']._serialized_end=798
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_start=800
+  _globals['_LISTDOCUMENTSREQUEST']._serialized_end=861
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_start=863
+  _globals['_LISTDOCUMENTSRESPONSE']._serialized_end=964
+  _globals['_WITHDRAWDOCUMENTREQUEST']._serialized_start=966
+  _globals['_WITHDRAWDOCUMENTREQUEST']._serialized_end=1032
+  _globals['_WITHDRAWDOCUMENTRESPONSE']._serialized_start=1034
+  _globals['_WITHDRAWDOCUMENTRESPONSE']._serialized_end=1094
+  _globals['_GETSUBMISSIONREQUEST']._serialized_start=1096
+  _globals['_GETSUBMISSIONREQUEST']._serialized_end=1152
+  _globals['_GETSUBMISSIONRESPONSE']._serialized_start=1154
+  _globals['_GETSUBMISSIONRESPONSE']._serialized_end=1233
+  _globals['_INGESTSERVICE']._serialized_start=1401
+  _globals['_INGESTSERVICE']._serialized_end=2126
 # @@protoc_insertion_point(module_scope)

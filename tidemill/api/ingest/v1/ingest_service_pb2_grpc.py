@@ -40,6 +40,11 @@ class IngestServiceStub:
                 request_serializer=tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.SubmitDocumentRequest.SerializeToString,
                 response_deserializer=tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.SubmitDocumentResponse.FromString,
                 _registered_method=True)
+        self.GetSubmission = channel.unary_unary(
+                '/tidemill.api.ingest.v1.IngestService/GetSubmission',
+                request_serializer=tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.GetSubmissionRequest.SerializeToString,
+                response_deserializer=tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.GetSubmissionResponse.FromString,
+                _registered_method=True)
         self.GetDocument = channel.unary_unary(
                 '/tidemill.api.ingest.v1.IngestService/GetDocument',
                 request_serializer=tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.GetDocumentRequest.SerializeToString,
@@ -63,6 +68,14 @@ class IngestServiceServicer:
 
     def SubmitDocument(self, request, context):
         """Writes a document to the log; GetDocument shows its state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSubmission(self, request, context):
+        """Tells what became of an event that the caller's tenant wrote to Kafka; NOT_FOUND when it was not
+        read yet, or longer than 30 days ago, or came with a token that was refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +109,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.SubmitDocument,
                     request_deserializer=tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.SubmitDocumentRequest.FromString,
                     response_serializer=tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.SubmitDocumentResponse.SerializeToString,
+            ),
+            'GetSubmission': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSubmission,
+                    request_deserializer=tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.GetSubmissionRequest.FromString,
+                    response_serializer=tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.GetSubmissionResponse.SerializeToString,
             ),
             'GetDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.GetDocument,
@@ -141,6 +159,33 @@ class IngestService:
             '/tidemill.api.ingest.v1.IngestService/SubmitDocument',
             tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.SubmitDocumentRequest.SerializeToString,
             tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.SubmitDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSubmission(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidemill.api.ingest.v1.IngestService/GetSubmission',
+            tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.GetSubmissionRequest.SerializeToString,
+            tidemill_dot_api_dot_ingest_dot_v1_dot_ingest__service__pb2.GetSubmissionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class IngestServiceStub:
     def __new__(cls, channel: _aio.Channel) -> IngestServiceAsyncStub: ...
     SubmitDocument: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.SubmitDocumentRequest, _ingest_service_pb2.SubmitDocumentResponse]
     """Writes a document to the log; GetDocument shows its state."""
+    GetSubmission: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.GetSubmissionRequest, _ingest_service_pb2.GetSubmissionResponse]
+    """Tells what became of an event that the caller's tenant wrote to Kafka; NOT_FOUND when it was not
+    read yet, or longer than 30 days ago, or came with a token that was refused.
+    """
     GetDocument: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.GetDocumentRequest, _ingest_service_pb2.GetDocumentResponse]
     """Shows one document of the caller's tenant."""
     ListDocuments: _grpc.UnaryUnaryMultiCallable[_ingest_service_pb2.ListDocumentsRequest, _ingest_service_pb2.ListDocumentsResponse]
@@ -49,6 +53,10 @@ class IngestServiceAsyncStub(IngestServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitDocument: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.SubmitDocumentRequest, _ingest_service_pb2.SubmitDocumentResponse]  # type: ignore[assignment]
     """Writes a document to the log; GetDocument shows its state."""
+    GetSubmission: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.GetSubmissionRequest, _ingest_service_pb2.GetSubmissionResponse]  # type: ignore[assignment]
+    """Tells what became of an event that the caller's tenant wrote to Kafka; NOT_FOUND when it was not
+    read yet, or longer than 30 days ago, or came with a token that was refused.
+    """
     GetDocument: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.GetDocumentRequest, _ingest_service_pb2.GetDocumentResponse]  # type: ignore[assignment]
     """Shows one document of the caller's tenant."""
     ListDocuments: _aio.UnaryUnaryMultiCallable[_ingest_service_pb2.ListDocumentsRequest, _ingest_service_pb2.ListDocumentsResponse]  # type: ignore[assignment]
@@ -66,6 +74,16 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_service_pb2.SubmitDocumentResponse, _abc.Awaitable[_ingest_service_pb2.SubmitDocumentResponse]]:
         """Writes a document to the log; GetDocument shows its state."""
+
+    @_abc_1.abstractmethod
+    def GetSubmission(
+        self,
+        request: _ingest_service_pb2.GetSubmissionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_service_pb2.GetSubmissionResponse, _abc.Awaitable[_ingest_service_pb2.GetSubmissionResponse]]:
+        """Tells what became of an event that the caller's tenant wrote to Kafka; NOT_FOUND when it was not
+        read yet, or longer than 30 days ago, or came with a token that was refused.
+        """
 
     @_abc_1.abstractmethod
     def GetDocument(
