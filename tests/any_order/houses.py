@@ -40,7 +40,7 @@ from tests.unit.retriever.world import ManualClock
 from tidemill.bus import Bus, inbox, open_bus
 from tidemill.bus.dispatcher import OrderedDispatcher
 from tidemill.bus.envelope import Record
-from tidemill.clock import Stopwatch, SystemClock
+from tidemill.clock import Clock, Stopwatch, SystemClock
 from tidemill.db import Database, open_database
 from tidemill.security.keys import load_or_create_key
 from tidemill.security.tokens import Identity
@@ -49,6 +49,8 @@ from tidemill.wake import Wake
 
 ARRIVALS = (1, 7, 2, 30)
 """How many events arrive together, in turn."""
+KEEP_SECONDS = 30 * 86_400.0
+"""For how long the monitor knows an answer that it counted."""
 
 TABLES: dict[str, Any] = {
     "evaluator": evaluator_tables.Base,
@@ -62,11 +64,14 @@ TABLES: dict[str, Any] = {
 
 @dataclass
 class Street:
-    """The services side by side; rows by service name."""
+    """The services side by side; buses, their rows and telemetry by service name."""
 
     identity: Identity
     vectors: VectorStore
+    clock: Clock = field(default_factory=SystemClock)
     rows: dict[str, Database] = field(default_factory=dict)
+    buses: dict[str, Bus] = field(default_factory=dict)
+    telemetry: dict[str, Telemetry] = field(default_factory=dict)
     offset: int = 0
     dispatchers: dict[str, list[OrderedDispatcher]] = field(
         default_factory=lambda: defaultdict(list)
@@ -97,20 +102,22 @@ class Street:
                 await dispatcher.settled()
 
     def move_in(self, bus: Bus) -> None:
-        self.rows[bus.service] = bus.database
+        self.rows[bus.service], self.buses[bus.service] = bus.database, bus
         for subscription in bus._subscriptions:
             topic = subscription.consumer.topic.name
             self.dispatchers[topic].append(subscription.dispatcher)
 
 
 @asynccontextmanager
-async def open_street(folder: Path, vectors: VectorStore, reader: Reader) -> AsyncIterator[Street]:
-    """Every service with fresh rows in that folder."""
-    clock = SystemClock()
+async def open_street(
+    folder: Path, vectors: VectorStore, reader: Reader, clock: Clock | None = None
+) -> AsyncIterator[Street]:
+    """Every service with fresh rows in that folder. clock: the services'."""
+    clock = clock or SystemClock()
     # Tokens are judged by an event's own time.
     key = load_or_create_key(folder / "keys")
     identity = Identity(key, "history", ManualClock(START))
-    street = Street(identity, vectors)
+    street = Street(identity, vectors, clock)
     async with AsyncExitStack() as stack:
         for service, base in TABLES.items():
             open_rows = open_database(f"sqlite+aiosqlite:///{folder / service}.db")
@@ -121,6 +128,7 @@ async def open_street(folder: Path, vectors: VectorStore, reader: Reader) -> Asy
             )
             nowhere = open_bus(service, "127.0.0.1:1", database, identity, clock, telemetry)
             bus = await stack.enter_async_context(nowhere)
+            street.telemetry[service] = telemetry
             subscribe(bus, telemetry, street, reader)
             street.move_in(bus)
         yield street
@@ -130,46 +138,46 @@ def subscribe(bus: Bus, telemetry: Telemetry, street: Street, reader: Reader) ->
     """As the service's own app does it."""
     match bus.service:
         case "evaluator":
-            evaluator.subscribe(evaluator_parts(bus, telemetry), Wake())
+            evaluator.subscribe(evaluator_parts(bus, telemetry, street.clock), Wake())
         case "inference":
-            taking = FeedbackTaking(bus.database, bus, SystemClock(), telemetry.tracer)
-            inference.subscribe(bus, ReleaseBook(bus.database, SystemClock()), taking, Wake())
+            taking = FeedbackTaking(bus.database, bus, street.clock, telemetry.tracer)
+            inference.subscribe(bus, ReleaseBook(bus.database, street.clock), taking, Wake())
         case "ingest":
             ingest.subscribe(bus, Ingest(bus.database, reader, 1 << 20), timeout=60.0)
         case "monitor":
-            monitor.subscribe(monitor_parts(bus, telemetry), Wake())
+            monitor.subscribe(monitor_parts(bus, telemetry, street.clock), Wake())
         case "retriever":
             retriever.subscribe(bus, Indexing(bus, street.vectors), timeout=60.0)
         case "trainer":
             trainer.subscribe(bus, FeedbackMeter(telemetry.meter), Wake())
 
 
-def monitor_parts(bus: Bus, telemetry: Telemetry) -> MonitorParts:
+def monitor_parts(bus: Bus, telemetry: Telemetry, clock: Clock) -> MonitorParts:
     return MonitorParts(
         bus=bus,
         database=bus.database,
-        clock=SystemClock(),
+        clock=clock,
         figures=Figures(telemetry.meter, 10),
         drift=DriftRules(),
         share=ShareRules(),
-        keep_seconds=1e9,
+        keep_seconds=KEEP_SECONDS,
     )
 
 
-def evaluator_parts(bus: Bus, telemetry: Telemetry) -> EvaluatorParts:
+def evaluator_parts(bus: Bus, telemetry: Telemetry, clock: Clock) -> EvaluatorParts:
     """Events need nothing of what asks other services."""
     nothing: Any = None
     return EvaluatorParts(
         bus=bus,
         database=bus.database,
-        clock=SystemClock(),
+        clock=clock,
         tracer=telemetry.tracer,
         serving=nothing,
         gate=nothing,
         canary=CanaryRules(),
         run=nothing,
         release=nothing,
-        watch=Stopwatch(SystemClock()),
+        watch=Stopwatch(clock),
     )
 
 

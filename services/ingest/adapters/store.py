@@ -29,7 +29,8 @@ class Base(DeclarativeBase):
 
 
 class DocumentRow(Base):
-    """Where a document stands. content_hash: of the newest version, empty when withdrawn."""
+    """Where a document stands. content_hash: of the newest version, empty when withdrawn. Times of
+    submissions and withdrawals are the broker's."""
 
     __tablename__ = "documents"
 
@@ -43,6 +44,7 @@ class DocumentRow(Base):
     content_hash: Mapped[str] = mapped_column(String(64), default="")
     chunk_count: Mapped[int] = mapped_column(Integer, default=0)
     rejection_reason: Mapped[str] = mapped_column(String(64), default="")
+    rejected_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     event_id: Mapped[str] = mapped_column(String(256), default="")
     submitted_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     withdrawn_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -89,6 +91,11 @@ _OF = (
     DOCUMENTS.c.document_id == bindparam("of_document"),
 )
 _CONTENT_HASH = select(DOCUMENTS.c.content_hash).where(*_OF)
+_EVER = select(VersionRow.version).where(
+    VersionRow.tenant_id == bindparam("of_tenant"),
+    VersionRow.document_id == bindparam("of_document"),
+    VersionRow.content_hash == bindparam("content_hash"),
+)
 _INDEXED = update(DOCUMENTS).where(*_OF, DOCUMENTS.c.seen_version < bindparam("seen"))
 _PAGE = (
     select(DOCUMENTS)
@@ -106,6 +113,12 @@ def content_hash_of(session: Session, tenant_id: str, document_id: str) -> str |
     of = {"of_tenant": tenant_id, "of_document": document_id}
     found: str | None = session.connection().scalar(_CONTENT_HASH, of)
     return found
+
+
+def was_in_force(session: Session, tenant_id: str, document_id: str, content_hash: str) -> bool:
+    """Whether any version of the document, of now or before, has that content."""
+    of = {"of_tenant": tenant_id, "of_document": document_id, "content_hash": content_hash}
+    return session.connection().execute(_EVER, of).first() is not None
 
 
 def note_indexed(

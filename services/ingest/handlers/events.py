@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from services.ingest.adapters.preparation import Source
@@ -12,6 +13,7 @@ from services.ingest.adapters.store import (
     content_hash_of,
     document_for_update,
     note_indexed,
+    was_in_force,
 )
 from services.ingest.domain import versions
 from services.ingest.domain.documents import Passage, Prepared, Rejected
@@ -60,15 +62,16 @@ async def take_submission(ingest: Ingest, message: DocumentSubmitted, delivery: 
         row = row_of(unit, message.document_id)
         outcome = versions.submit(row.standing, digest, delivery.time)
         if isinstance(outcome, versions.Overtaken):
-            _note_rejection(unit, row, delivery, Reason.FAILED_PRECONDITION.value)
+            # In its own time it made a version, or changed nothing: then nobody refused it.
+            if not was_in_force(unit.session, unit.tenant_id, row.document_id, digest):
+                _note_rejection(unit, row, delivery, Reason.FAILED_PRECONDITION.value)
         elif isinstance(outcome, versions.NewVersion) and prepared is not None:
             _accept(unit, row, delivery, message, digest, prepared, outcome.version)
         elif isinstance(outcome, versions.NewVersion):
             # What was known a moment ago was withdrawn meanwhile: read it after all.
             raise Fault(Reason.OVERLOADED, detail="changed_meanwhile")
         else:
-            row.rejection_reason = ""
-            row.submitted_time = max(row.submitted_time or delivery.time, delivery.time)
+            note_accepted(row, delivery.time)
 
     await delivery.apply(work)
 
@@ -113,10 +116,8 @@ def row_of(unit: UnitOfWork, document_id: str) -> DocumentRow:
 
 
 def _note_rejection(unit: UnitOfWork, row: DocumentRow, delivery: Delivery, reason: str) -> None:
-    """The earlier version, if any, stays in force. A document shows the refusal of what came last,
-    not that of a submission which a newer one overtook."""
-    if row.submitted_time is None or delivery.time >= row.submitted_time:
-        row.rejection_reason = reason
+    """The earlier version, if any, stays in force."""
+    note_refused(row, reason, delivery.time)
     row.update_time = unit.clock.now()
     unit.rejected = reason
     unit.publish(
@@ -131,6 +132,20 @@ def _note_rejection(unit: UnitOfWork, row: DocumentRow, delivery: Delivery, reas
     )
 
 
+def note_refused(row: DocumentRow, reason: str, time: datetime) -> None:
+    """A document shows the refusal of what came last, not that of a submission which a newer one
+    overtook."""
+    if time >= max(row.submitted_time or time, row.rejected_time or time):
+        row.rejection_reason, row.rejected_time = reason, time
+
+
+def note_accepted(row: DocumentRow, time: datetime) -> None:
+    """The refusal of an earlier submission is shown no longer."""
+    row.submitted_time = max(row.submitted_time or time, time)
+    if row.rejected_time is None or row.rejected_time <= row.submitted_time:
+        row.rejection_reason = ""
+
+
 def _accept(
     unit: UnitOfWork,
     row: DocumentRow,
@@ -141,7 +156,7 @@ def _accept(
     version: int,
 ) -> None:
     row.title, row.media_type = prepared.title, message.media_type[:200]
-    row.submitted_time, row.rejection_reason = delivery.time, ""
+    note_accepted(row, delivery.time)
     new_version(unit, row, delivery, version, digest, len(prepared.passages))
     event = DocumentChunked(
         tenant_id=unit.tenant_id,

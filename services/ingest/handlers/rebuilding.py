@@ -13,7 +13,13 @@ from services.ingest.adapters.store import DocumentRow, RequestRow, VersionRow, 
 from services.ingest.domain import versions
 from services.ingest.domain.submissions import content_hash
 from services.ingest.handlers.calls import fingerprint_of
-from services.ingest.handlers.events import check_id, new_version, row_of
+from services.ingest.handlers.events import (
+    check_id,
+    new_version,
+    note_accepted,
+    note_refused,
+    row_of,
+)
 from tidemill import topics
 from tidemill.api.events.v1 import (
     DocumentChunked,
@@ -94,13 +100,13 @@ class Rebuilding:
             row = row_of(unit, message.document_id)
             if made is not None:
                 row.title, row.media_type = made.title, message.media_type[:200]
-                row.submitted_time, row.rejection_reason = delivery.time, ""
+                note_accepted(row, delivery.time)
                 new_version(unit, row, delivery, made.version, made.content_hash, made.chunk_count)
             elif reason is not None:
-                row.rejection_reason, row.update_time = reason, delivery.time
+                note_refused(row, reason, delivery.time)
                 unit.rejected = reason
             elif row.content_hash == digest:
-                row.submitted_time, row.rejection_reason = delivery.time, ""
+                note_accepted(row, delivery.time)
 
         await delivery.apply(work)
 
@@ -198,7 +204,7 @@ async def digests(database: Database) -> dict[str, str]:
     """Documents and their versions, without the times at which they were worked on."""
     return await database.read(
         lambda session: {
-            "documents": table_hash(session, DocumentRow, ("update_time",)),
+            "documents": table_hash(session, DocumentRow, ("update_time", "rejected_time")),
             "requests": table_hash(session, RequestRow),
             "versions": table_hash(session, VersionRow, ("created_time",)),
         }

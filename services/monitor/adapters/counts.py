@@ -1,7 +1,6 @@
 """Sums of usage and spending in rows."""
 
 from collections import defaultdict
-from typing import Any
 
 from sqlalchemy import delete, select, text, tuple_
 from sqlalchemy.orm import Session
@@ -9,6 +8,7 @@ from sqlalchemy.orm import Session
 from services.monitor.adapters.tables import (
     AnswerRow,
     BudgetRow,
+    ForgottenRow,
     LatencyRow,
     SpendRow,
     ThumbRow,
@@ -103,10 +103,25 @@ def set_budget(unit: UnitOfWork, budget_micros: int) -> None:
 def forget_answers(unit: UnitOfWork, before: float, most: int) -> bool:
     """Some counted answers and thumbs of all tenants older than that; the sums stay. Whether there
     may be more."""
-    more = False
-    for table in (AnswerRow, ThumbRow):
+    return any([_forget(unit.session, table, before, most) for table in (AnswerRow, ThumbRow)])
+
+
+def _forget(
+    session: Session, table: type[AnswerRow] | type[ThumbRow], before: float, most: int
+) -> bool:
+    query = select(table.tenant_id, table.answer_id, table.counted_at)
+    old = query.where(table.counted_at < before).order_by(table.counted_at).limit(most)
+    found = session.execute(old).all()
+    if found:
         key = tuple_(table.tenant_id, table.answer_id)
-        old = select(table.tenant_id, table.answer_id).where(table.counted_at < before).limit(most)
-        deleted: Any = unit.session.execute(delete(table).where(key.in_(old)))
-        more = more or deleted.rowcount == most
-    return more
+        session.execute(delete(table).where(key.in_([(row[0], row[1]) for row in found])))
+        row = get_or_add(session, ForgottenRow, kind=table.__tablename__)
+        row.until = max(row.until or 0.0, found[-1].counted_at)
+    return len(found) == most
+
+
+def is_forgotten(session: Session, table: type[AnswerRow] | type[ThumbRow], at: float) -> bool:
+    """Whether what happened then was counted and forgotten, if it is not there. at: seconds since
+    the epoch."""
+    row = rows.find(session, ForgottenRow, (table.__tablename__,))
+    return row is not None and at <= row.until

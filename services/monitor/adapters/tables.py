@@ -25,6 +25,15 @@ class AnswerRow(Base):
     counted_at: Mapped[float] = mapped_column(Float, index=True)
 
 
+class ForgottenRow(Base):
+    """Until when answers or thumbs were forgotten: an earlier one that is not there was counted."""
+
+    __tablename__ = "forgotten"
+
+    kind: Mapped[str] = mapped_column(String(16), primary_key=True)
+    until: Mapped[float] = mapped_column(Float, default=0.0)
+
+
 class ThumbRow(Base):
     """The latest thumb on an answer; it may come before the answer."""
 

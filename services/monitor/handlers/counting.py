@@ -1,16 +1,19 @@
 """Counts an answer or a thumb once, and watches what the counts say."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
 from services.monitor.adapters import counts, questions, watches
+from services.monitor.adapters.tables import AnswerRow, ThumbRow
 from services.monitor.domain.answers import AnswerFacts, facts_of
 from services.monitor.handlers import budgets
 from services.monitor.handlers.parts import Parts
 from services.monitor.handlers.sharing import watch_answer, watch_thumb
 from tidemill.api.events import v1 as events
 from tidemill.bus import Delivery, UnitOfWork
+from tidemill.bus.bus import INBOX_KEPT
 from tidemill.faults import Fault, Reason
 from tidemill.ids import fits
 from tidemill.timestamps import time_by
@@ -29,18 +32,26 @@ async def count_answer(
         raise Fault(Reason.TENANT_MISMATCH)
     if not message.answer_id:
         raise Fault(Reason.SCHEMA_INVALID, field="answer_id")
-    facts = facts_of(message)
-    told = await delivery.apply(partial(_count, parts=parts, facts=facts))
+    facts, old = facts_of(message), is_old(delivery, parts)
+    told = await delivery.apply(partial(_count, parts=parts, facts=facts, old=old))
     if told is not None:
         parts.figures.answer(facts)
     for reason in told or ():
         parts.figures.alert(facts.tenant_id, reason)
 
 
-def _count(unit: UnitOfWork, parts: Parts, facts: AnswerFacts) -> list[str] | None:
+def is_old(delivery: Delivery, parts: Parts) -> bool:
+    """Whether the inbox may have forgotten the event, so that our own rows must tell."""
+    return delivery.time.timestamp() < parts.now() - INBOX_KEPT.total_seconds()
+
+
+def _count(unit: UnitOfWork, parts: Parts, facts: AnswerFacts, old: bool) -> list[str] | None:
     """Reasons of the alerts that the answer raised; None when it was counted before."""
     # A flush before each look for a row would write the rows of each event by themselves.
     with unit.session.no_autoflush:
+        answered = facts.answered_time.timestamp()
+        if old and counts.is_forgotten(unit.session, AnswerRow, answered):
+            return None
         judged = counts.count_answer(unit, facts, parts.now())
         if judged is None:
             return None
@@ -65,26 +76,35 @@ async def count_thumb(
     if not message.HasField("thumb") or not fits(message.answer_id):
         return
     up, said_at = message.thumb.up, time_by(message, "recorded_time", delivery.time).timestamp()
-    told = await delivery.apply(
-        partial(_count_thumb, parts=parts, answer_id=message.answer_id, up=up, said_at=said_at)
-    )
+    thumb = Thumb(message.answer_id, up, said_at, is_old(delivery, parts))
+    told = await delivery.apply(partial(_count_thumb, parts=parts, thumb=thumb))
     if told is not None:
         parts.figures.thumb(delivery.tenant_id, up)
     for reason in told or ():
         parts.figures.alert(delivery.tenant_id, reason)
 
 
-def _count_thumb(
-    unit: UnitOfWork, parts: Parts, answer_id: str, up: bool, said_at: float
-) -> list[str] | None:
+@dataclass(frozen=True)
+class Thumb:
+    """said_at: seconds since the epoch. old: see is_old."""
+
+    answer_id: str
+    up: bool
+    said_at: float
+    old: bool
+
+
+def _count_thumb(unit: UnitOfWork, parts: Parts, thumb: Thumb) -> list[str] | None:
     """Reasons of the alerts that the thumb raised; None when it changes nothing."""
     with unit.session.no_autoflush:
-        if not watches.keep_thumb(unit, answer_id, up, said_at):
+        if thumb.old and counts.is_forgotten(unit.session, ThumbRow, thumb.said_at):
             return None
-        answer = watches.counted_answer(unit, answer_id)
+        if not watches.keep_thumb(unit, thumb.answer_id, thumb.up, thumb.said_at):
+            return None
+        answer = watches.counted_answer(unit, thumb.answer_id)
         if answer is None or not answer.production:
             return []
-        return watch_thumb(unit, parts, answer_id, answer.release_id, up=up)
+        return watch_thumb(unit, parts, thumb.answer_id, answer.release_id, up=thumb.up)
 
 
 async def forget_old(parts: Parts) -> None:

@@ -59,7 +59,7 @@ def works(parts: Parts) -> list[Work]:
     answers = [facts(n, n % 2, **usual(n)) for n in range(ANSWERS)]
     small = np.full(4, 1, dtype=np.float32)
     answers.append(facts_of(answer("other-model", NOW, release_id="rel_1", vector=small)))
-    found = [partial(counting._count, parts=parts, facts=each) for each in answers]
+    found = [partial(counting._count, parts=parts, facts=each, old=False) for each in answers]
     order = random.Random(1)
     again = order.sample(found, 20)
     judged = [*range(0, ANSWERS, 2), 4, 8]
@@ -80,7 +80,8 @@ def usual(number: int) -> dict[str, Any]:
 
 def thumb(parts: Parts, answer_id: str, *, up: bool) -> Work:
     said_at = NOW.timestamp() + len(answer_id) * up
-    return partial(counting._count_thumb, parts=parts, answer_id=answer_id, up=up, said_at=said_at)
+    said = counting.Thumb(answer_id, up, said_at, old=False)
+    return partial(counting._count_thumb, parts=parts, thumb=said)
 
 
 async def rows_of(parts: Parts) -> dict[str, str]:
@@ -134,4 +135,4 @@ async def test_a_further_answer_costs_one_statement(tmp_path: Path, statements: 
 def count_all(session: Any, parts: Parts, first: int, count: int) -> None:
     for number in range(first, first + count):
         unit = UnitOfWork(session, "monitor", "acme", parts.clock)
-        counting._count(unit, parts, facts(number, 0))
+        counting._count(unit, parts, facts(number, 0), False)
