@@ -9,7 +9,8 @@ from tidemill.rebuild.plan import Input, Output, Plan, Stage
 
 
 def plan(stage: Stage) -> Plan:
-    """What was told first, then what it was told of, then what became searchable."""
+    """What was told first, which makes the rows; then what it was told of, as far as the log still
+    has it, and what became searchable."""
     rebuilding = Rebuilding(stage.database, Told())
     return Plan(
         migrations=MIGRATIONS,
@@ -34,5 +35,6 @@ def plan(stage: Stage) -> Plan:
                 Input(topics.DOCUMENTS_INDEXED, events.take_indexed),
             ),
         ),
+        settle=rebuilding.settle,
         digests=digests,
     )

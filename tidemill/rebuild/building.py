@@ -216,7 +216,7 @@ def builder_of(stage: Stage, plan: Plan) -> Builder:
     builder = Builder(
         stage=stage,
         plan=plan,
-        published=Published(Reading(bootstrap, written), Reading(bootstrap, letters, whole=False)),
+        published=Published(Reading(bootstrap, written), Reading(bootstrap, letters)),
         consumers={s.topic.name: consumer_of(stage, s) for phase in plan.phases for s in phase},
         readings=[Reading(bootstrap, [s.topic.name for s in phase]) for phase in plan.phases],
     )

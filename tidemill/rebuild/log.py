@@ -12,6 +12,7 @@ from tidemill.bus.dead_letters.status import HEALED
 from tidemill.bus.envelope import CONSUMER, DEAD_LETTER_ID, EVENT_ID, ORIGIN, REASON, Record
 from tidemill.bus.kafka import record_of
 from tidemill.faults import Fault, Reason
+from tidemill.topics import CATALOGUE, Retention
 
 
 class LogCut(Exception):
@@ -27,12 +28,11 @@ class Reading:
     """How far topics were read; the next pass goes on there.
 
     Within a partition the order is the log's. Between partitions the broker's time decides, then
-    the order of the names.
+    the order of the names. Of commands and dead letters the beginning may be gone.
     """
 
     bootstrap: str
     names: Sequence[str]
-    whole: bool = True
     positions: dict[TopicPartition, int] = field(default_factory=dict)
     limits: dict[TopicPartition, int] = field(default_factory=dict)
 
@@ -58,10 +58,16 @@ class Reading:
             ends: dict[TopicPartition, int] = await consumer.end_offsets(partitions)
         ends |= self.limits
         for partition in partitions:
-            if self.whole and starts[partition] > 0:
+            start = starts[partition]
+            if start > 0 and is_kept(partition.topic):
                 raise LogCut(partition.topic)
-            consumer.seek(partition, self.positions.get(partition, starts[partition]))
+            consumer.seek(partition, max(start, self.positions.get(partition, start)))
         return ends
+
+
+def is_kept(name: str) -> bool:
+    """Whether every record of the topic is there, since it holds facts."""
+    return any(each.name == name and each.retention is Retention.FACTS for each in CATALOGUE)
 
 
 class _Heads:

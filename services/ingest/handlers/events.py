@@ -120,16 +120,14 @@ def _note_rejection(unit: UnitOfWork, row: DocumentRow, delivery: Delivery, reas
     note_refused(row, reason, delivery.time)
     row.update_time = unit.clock.now()
     unit.rejected = reason
-    unit.publish(
-        topics.DOCUMENTS_REJECTED,
-        row.document_id,
-        DocumentRejected(
-            tenant_id=delivery.tenant_id,
-            document_id=row.document_id,
-            reason=reason,
-            event_id=delivery.event_id,
-        ),
+    event = DocumentRejected(
+        tenant_id=delivery.tenant_id,
+        document_id=row.document_id,
+        reason=reason,
+        event_id=delivery.event_id,
     )
+    event.submitted_time.FromDatetime(delivery.time)
+    unit.publish(topics.DOCUMENTS_REJECTED, row.document_id, event)
 
 
 def note_refused(row: DocumentRow, reason: str, time: datetime) -> None:
@@ -146,6 +144,10 @@ def note_accepted(row: DocumentRow, time: datetime) -> None:
         row.rejection_reason = ""
 
 
+def note_withdrawn(row: DocumentRow, time: datetime) -> None:
+    row.withdrawn_time = max(row.withdrawn_time or time, time)
+
+
 def _accept(
     unit: UnitOfWork,
     row: DocumentRow,
@@ -157,7 +159,7 @@ def _accept(
 ) -> None:
     row.title, row.media_type = prepared.title, message.media_type[:200]
     note_accepted(row, delivery.time)
-    new_version(unit, row, delivery, version, digest, len(prepared.passages))
+    new_version(unit, row, Version(version, digest, len(prepared.passages), delivery.event_id))
     event = DocumentChunked(
         tenant_id=unit.tenant_id,
         document_id=row.document_id,
@@ -167,28 +169,44 @@ def _accept(
         source_uri=prepared.source_uri,
         chunks=chunks(unit.tenant_id, row.document_id, version, prepared.passages),
         masked_count=prepared.masked_count,
+        event_id=delivery.event_id,
+        media_type=row.media_type,
     )
+    event.submitted_time.FromDatetime(delivery.time)
     unit.publish(topics.DOCUMENTS_CHUNKED, row.document_id, event)
 
 
-def new_version(
-    unit: UnitOfWork,
-    row: DocumentRow,
-    delivery: Delivery,
-    version: int,
-    digest: str,
-    chunk_count: int,
-) -> None:
-    row.version, row.content_hash, row.chunk_count = version, digest, chunk_count
-    row.event_id, row.update_time = delivery.event_id, unit.clock.now()
+@dataclass(frozen=True)
+class Version:
+    """What an event made of a document. content_hash: empty for a withdrawal."""
+
+    number: int
+    content_hash: str
+    chunk_count: int
+    event_id: str
+
+
+def new_version(unit: UnitOfWork, row: DocumentRow, made: Version) -> None:
+    set_version(unit, row, made)
+    keep_version(unit, row.document_id, made)
+
+
+def set_version(unit: UnitOfWork, row: DocumentRow, made: Version) -> None:
+    """The version becomes the document's newest."""
+    row.version, row.content_hash = made.number, made.content_hash
+    row.chunk_count, row.event_id = made.chunk_count, made.event_id
+    row.update_time = unit.clock.now()
+
+
+def keep_version(unit: UnitOfWork, document_id: str, made: Version) -> None:
     unit.session.add(
         VersionRow(
             tenant_id=unit.tenant_id,
-            document_id=row.document_id,
-            version=version,
-            content_hash=digest,
-            chunk_count=chunk_count,
-            event_id=delivery.event_id,
+            document_id=document_id,
+            version=made.number,
+            content_hash=made.content_hash,
+            chunk_count=made.chunk_count,
+            event_id=made.event_id,
             created_time=unit.clock.now(),
         )
     )
@@ -222,12 +240,16 @@ def _withdraw(unit: UnitOfWork, message: DocumentWithdrawn, delivery: Delivery) 
     outcome = versions.withdraw(row.standing, delivery.time)
     if isinstance(outcome, versions.Overtaken):
         return
-    row.withdrawn_time = max(row.withdrawn_time or delivery.time, delivery.time)
+    note_withdrawn(row, delivery.time)
     if isinstance(outcome, versions.NewVersion):
-        new_version(unit, row, delivery, outcome.version, "", 0)
+        new_version(unit, row, Version(outcome.version, "", 0, delivery.event_id))
         event = DocumentRetired(
-            tenant_id=unit.tenant_id, document_id=row.document_id, version=outcome.version
+            tenant_id=unit.tenant_id,
+            document_id=row.document_id,
+            version=outcome.version,
+            event_id=delivery.event_id,
         )
+        event.withdrawn_time.FromDatetime(delivery.time)
         unit.publish(topics.DOCUMENTS_RETIRED, row.document_id, event)
 
 

@@ -1,24 +1,36 @@
 """How ingest reads its versions back when its rows are built again; it reads no document again.
 
-What became of a submission is on the log under an id that follows from the submission's own. So a
-version keeps its number and its passages, whatever this program would make of the document today.
+What it told of a submission or withdrawal has all that the rows hold, so they come back without
+the submission itself, which the log keeps for days only. What became of an event is on the log
+under an id that follows from the event's own: submissions that are still there are known by it,
+and one that nothing was told of is left to the service.
 """
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import Message
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from services.ingest.adapters.store import DocumentRow, RequestRow, VersionRow, find_document
+from services.ingest.adapters.store import (
+    DocumentRow,
+    RequestRow,
+    VersionRow,
+    find_document,
+)
 from services.ingest.domain import versions
 from services.ingest.domain.submissions import content_hash
 from services.ingest.handlers.calls import fingerprint_of
 from services.ingest.handlers.events import (
+    Version,
     check_id,
-    new_version,
+    keep_version,
     note_accepted,
     note_refused,
+    note_withdrawn,
     row_of,
+    set_version,
 )
 from tidemill import topics
 from tidemill.api.events.v1 import (
@@ -36,33 +48,28 @@ from tidemill.db import Database
 from tidemill.faults import Fault
 from tidemill.ids import is_derived
 from tidemill.rebuild.digests import table_hash
+from tidemill.timestamps import utc_time
 from tidemill.topics import M, Topic
 
 OWN_SOURCE = "tidemill/ingest"
-
-
-@dataclass(frozen=True)
-class Accepted:
-    """A version that a submission or a withdrawal made; empty hash for a withdrawal."""
-
-    version: int
-    content_hash: str = ""
-    title: str = ""
-    chunk_count: int = 0
+NEWEST = (
+    VersionRow.tenant_id == DocumentRow.tenant_id,
+    VersionRow.document_id == DocumentRow.document_id,
+    VersionRow.version == DocumentRow.version,
+)
+TIMES = ("update_time", "submitted_time", "withdrawn_time", "rejected_time")
+"""Of a document, not compared: a submission that changed nothing moves one of them, and is on the
+log for days only."""
 
 
 @dataclass
 class Told:
-    """What ingest told: by the id of the event, and the highest version of each document."""
+    """What ingest told, by the id of the event. early: versions that were told by a release which
+    left their event and time out."""
 
-    accepted: dict[str, Accepted] = field(default_factory=dict)
+    accepted: dict[str, int] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
-    highest: dict[tuple[str, str], int] = field(default_factory=dict)
-
-    def accept(self, event_id: str, tenant_id: str, document_id: str, made: Accepted) -> None:
-        self.accepted[event_id] = made
-        key = (tenant_id, document_id)
-        self.highest[key] = max(made.version, self.highest.get(key, 0))
+    early: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -73,59 +80,77 @@ class Rebuilding:
     told: Told
 
     def read_chunked(self, message: DocumentChunked, record: Record, unit: UnitOfWork) -> None:
-        made = Accepted(message.version, message.content_hash, message.title, len(message.chunks))
-        self.told.accept(record.event_id, message.tenant_id, message.document_id, made)
-
-    def read_retired(self, message: DocumentRetired, record: Record, unit: UnitOfWork) -> None:
-        made = Accepted(message.version)
-        self.told.accept(record.event_id, message.tenant_id, message.document_id, made)
+        self.told.accepted[record.event_id] = message.version
+        made = Version(message.version, message.content_hash, len(message.chunks), message.event_id)
+        row = restored(unit, message.document_id, made)
+        if row.version == message.version:
+            row.title, row.media_type = message.title, message.media_type
+        if message.HasField("submitted_time"):
+            note_accepted(row, utc_time(message, "submitted_time"))
+        else:
+            self.told.early.add(record.event_id)
 
     def read_rejected(self, message: DocumentRejected, record: Record, unit: UnitOfWork) -> None:
         self.told.rejected[record.event_id] = message.reason
+        if message.HasField("submitted_time"):
+            row = row_of(unit, message.document_id)
+            note_refused(row, message.reason, utc_time(message, "submitted_time"))
+
+    def read_retired(self, message: DocumentRetired, record: Record, unit: UnitOfWork) -> None:
+        self.told.accepted[record.event_id] = message.version
+        row = restored(unit, message.document_id, Version(message.version, "", 0, message.event_id))
+        if message.HasField("withdrawn_time"):
+            note_withdrawn(row, utc_time(message, "withdrawn_time"))
+        else:
+            self.told.early.add(record.event_id)
 
     async def retake_submission(self, message: DocumentSubmitted, delivery: Delivery) -> None:
         """As it was told; what was not told changed nothing but its time."""
         check_id(message.document_id, delivery.aggregate_id)
         submitted = topics.DOCUMENTS_SUBMITTED
-        made = self.told.accepted.get(
-            told_id(delivery.event_id, delivery.key, submitted, topics.DOCUMENTS_CHUNKED)
-        )
-        reason = self.told.rejected.get(
-            told_id(delivery.event_id, delivery.key, submitted, topics.DOCUMENTS_REJECTED)
-        )
+        chunked = told_id(delivery.event_id, delivery.key, submitted, topics.DOCUMENTS_CHUNKED)
+        refused = told_id(delivery.event_id, delivery.key, submitted, topics.DOCUMENTS_REJECTED)
         digest = content_hash(message.media_type, message.title, message.content)
 
         def work(unit: UnitOfWork) -> None:
             remember(unit, submitted, message, delivery)
             row = row_of(unit, message.document_id)
-            if made is not None:
-                row.title, row.media_type = made.title, message.media_type[:200]
+            if chunked in self.told.early:
+                self._name(unit, row, chunked, delivery)
+                if row.version == self.told.accepted[chunked]:
+                    row.media_type = message.media_type[:200]
+            if chunked in self.told.accepted:
                 note_accepted(row, delivery.time)
-                new_version(unit, row, delivery, made.version, made.content_hash, made.chunk_count)
-            elif reason is not None:
-                note_refused(row, reason, delivery.time)
-                unit.rejected = reason
+            elif refused in self.told.rejected:
+                unit.rejected = self.told.rejected[refused]
+                note_refused(row, unit.rejected, delivery.time)
             elif row.content_hash == digest:
                 note_accepted(row, delivery.time)
 
         await delivery.apply(work)
 
+    def _name(self, unit: UnitOfWork, row: DocumentRow, told: str, delivery: Delivery) -> None:
+        """The event that made a version."""
+        version = self.told.accepted[told]
+        made = unit.session.get(VersionRow, (unit.tenant_id, row.document_id, version))
+        if made is not None:
+            made.event_id = delivery.event_id
+        if row.version == version:
+            row.event_id = delivery.event_id
+
     async def retake_withdrawal(self, message: DocumentWithdrawn, delivery: Delivery) -> None:
         check_id(message.document_id, delivery.aggregate_id)
         withdrawn = topics.DOCUMENTS_WITHDRAWN
-        made = self.told.accepted.get(
-            told_id(delivery.event_id, delivery.key, withdrawn, topics.DOCUMENTS_RETIRED)
-        )
+        retired = told_id(delivery.event_id, delivery.key, withdrawn, topics.DOCUMENTS_RETIRED)
 
         def work(unit: UnitOfWork) -> None:
             remember(unit, withdrawn, message, delivery)
             row = row_of(unit, message.document_id)
             outcome = versions.withdraw(row.standing, delivery.time)
-            if made is not None:
-                row.withdrawn_time = delivery.time
-                new_version(unit, row, delivery, made.version, "", 0)
-            elif isinstance(outcome, versions.Unchanged):
-                row.withdrawn_time = delivery.time
+            if retired in self.told.early:
+                self._name(unit, row, retired, delivery)
+            if retired in self.told.accepted or isinstance(outcome, versions.Unchanged):
+                note_withdrawn(row, delivery.time)
 
         await delivery.apply(work)
 
@@ -141,11 +166,9 @@ class Rebuilding:
         message = readable(submitted, record, sender)
         if message is None:
             return False
-        row = await self._row(sender)
         digest = content_hash(message.media_type, message.title, message.content)
-        if row is not None and row.content_hash == digest:
-            return False
-        return self._is_newest(row, sender)
+        outcome = versions.submit(await self._standing(sender), digest, record.time)
+        return isinstance(outcome, versions.NewVersion)
 
     async def leaves_withdrawal(self, record: Record, sender: Sender) -> bool:
         withdrawn = topics.DOCUMENTS_WITHDRAWN
@@ -156,20 +179,38 @@ class Rebuilding:
             return False
         if readable(withdrawn, record, sender) is None:
             return False
-        row = await self._row(sender)
-        standing = row.standing if row is not None else versions.Standing()
-        outcome = versions.withdraw(standing, record.time)
-        return isinstance(outcome, versions.NewVersion) and self._is_newest(row, sender)
+        outcome = versions.withdraw(await self._standing(sender), record.time)
+        return isinstance(outcome, versions.NewVersion)
 
-    async def _row(self, sender: Sender) -> DocumentRow | None:
-        return await self.database.read(
+    async def _standing(self, sender: Sender) -> versions.Standing:
+        row = await self.database.read(
             lambda session: find_document(session, sender.tenant_id, sender.aggregate_id)
         )
+        return row.standing if row is not None else versions.Standing()
 
-    def _is_newest(self, row: DocumentRow | None, sender: Sender) -> bool:
-        """Nobody misses a version that a later one has replaced."""
-        highest = self.told.highest.get((sender.tenant_id, sender.aggregate_id), 0)
-        return highest <= (row.version if row is not None else 0)
+    async def settle(self) -> None:
+        """Versions of before whose submission is no longer on the log count from when they were
+        told."""
+        await self.database.write(date_early)
+
+
+def restored(unit: UnitOfWork, document_id: str, made: Version) -> DocumentRow:
+    """The document's row, with a version that may have been told twice."""
+    row = row_of(unit, document_id)
+    if unit.session.get(VersionRow, (unit.tenant_id, document_id, made.number)) is None:
+        keep_version(unit, document_id, made)
+    if made.number > row.version:
+        set_version(unit, row, made)
+    return row
+
+
+def date_early(session: Session) -> None:
+    """Sets the times that no event told."""
+    for row, made in session.execute(select(DocumentRow, VersionRow).where(*NEWEST)):
+        if row.content_hash and row.submitted_time is None:
+            row.submitted_time = made.created_time
+        if not row.content_hash and row.withdrawn_time is None:
+            row.withdrawn_time = made.created_time
 
 
 def readable(topic: Topic[M], record: Record, sender: Sender) -> M | None:
@@ -201,10 +242,10 @@ def remember(unit: UnitOfWork, topic: Topic[Any], message: Message, delivery: De
 
 
 async def digests(database: Database) -> dict[str, str]:
-    """Documents and their versions, without the times at which they were worked on."""
+    """Documents and their versions, without times."""
     return await database.read(
         lambda session: {
-            "documents": table_hash(session, DocumentRow, ("update_time", "rejected_time")),
+            "documents": table_hash(session, DocumentRow, TIMES),
             "requests": table_hash(session, RequestRow),
             "versions": table_hash(session, VersionRow, ("created_time",)),
         }

@@ -27,7 +27,7 @@ from tidemill.api.common.v1 import chunk_pb2 as tidemill_dot_api_dot_common_dot_
 from tidemill.api.common.v1 import model_pb2 as tidemill_dot_api_dot_common_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tidemill/api/events/v1/documents.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tidemill/api/common/v1/chunk.proto\x1a\"tidemill/api/common/v1/model.proto\"\xa4\x01\n\x11\x44ocumentSubmitted\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nsource_uri\x18\x05 \x01(\t\x12\x32\n\x0esubmitted_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x11\x44ocumentWithdrawn\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x32\n\x0ewithdrawn_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc8\x01\n\x0f\x44ocumentChunked\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x14\n\x0c\x63ontent_hash\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x12\n\nsource_uri\x18\x06 \x01(\t\x12-\n\x06\x63hunks\x18\x07 \x03(\x0b\x32\x1d.tidemill.api.common.v1.Chunk\x12\x14\n\x0cmasked_count\x18\x08 \x01(\x05\"\\\n\x10\x44ocumentRejected\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\"J\n\x0f\x44ocumentRetired\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\"M\n\rEmbeddedChunk\x12,\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1d.tidemill.api.common.v1.Chunk\x12\x0e\n\x06vector\x18\x02 \x01(\x0c\"\xe4\x01\n\x0e\x43hunksEmbedded\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nsource_uri\x18\x05 \x01(\t\x12?\n\x0f\x65mbedding_model\x18\x06 \x01(\x0b\x32&.tidemill.api.common.v1.EmbeddingModel\x12\x35\n\x06\x63hunks\x18\x07 \x03(\x0b\x32%.tidemill.api.events.v1.EmbeddedChunk\"\xb1\x01\n\x0f\x44ocumentIndexed\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0b\x63hunk_count\x18\x04 \x01(\x05\x12?\n\x0f\x65mbedding_model\x18\x05 \x01(\x0b\x32&.tidemill.api.common.v1.EmbeddingModel\x12\x0f\n\x07retired\x18\x06 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&tidemill/api/events/v1/documents.proto\x12\x16tidemill.api.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"tidemill/api/common/v1/chunk.proto\x1a\"tidemill/api/common/v1/model.proto\"\xa4\x01\n\x11\x44ocumentSubmitted\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x12\n\nmedia_type\x18\x02 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nsource_uri\x18\x05 \x01(\t\x12\x32\n\x0esubmitted_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\\\n\x11\x44ocumentWithdrawn\x12\x13\n\x0b\x64ocument_id\x18\x01 \x01(\t\x12\x32\n\x0ewithdrawn_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa2\x02\n\x0f\x44ocumentChunked\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x14\n\x0c\x63ontent_hash\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x12\n\nsource_uri\x18\x06 \x01(\t\x12-\n\x06\x63hunks\x18\x07 \x03(\x0b\x32\x1d.tidemill.api.common.v1.Chunk\x12\x14\n\x0cmasked_count\x18\x08 \x01(\x05\x12\x10\n\x08\x65vent_id\x18\t \x01(\t\x12\x12\n\nmedia_type\x18\n \x01(\t\x12\x32\n\x0esubmitted_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x90\x01\n\x10\x44ocumentRejected\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x32\n\x0esubmitted_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x90\x01\n\x0f\x44ocumentRetired\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08\x65vent_id\x18\x04 \x01(\t\x12\x32\n\x0ewithdrawn_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"M\n\rEmbeddedChunk\x12,\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1d.tidemill.api.common.v1.Chunk\x12\x0e\n\x06vector\x18\x02 \x01(\x0c\"\xe4\x01\n\x0e\x43hunksEmbedded\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\r\n\x05title\x18\x04 \x01(\t\x12\x12\n\nsource_uri\x18\x05 \x01(\t\x12?\n\x0f\x65mbedding_model\x18\x06 \x01(\x0b\x32&.tidemill.api.common.v1.EmbeddingModel\x12\x35\n\x06\x63hunks\x18\x07 \x03(\x0b\x32%.tidemill.api.events.v1.EmbeddedChunk\"\xb1\x01\n\x0f\x44ocumentIndexed\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x13\n\x0b\x63hunk_count\x18\x04 \x01(\x05\x12?\n\x0f\x65mbedding_model\x18\x05 \x01(\x0b\x32&.tidemill.api.common.v1.EmbeddingModel\x12\x0f\n\x07retired\x18\x06 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,15 +39,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOCUMENTWITHDRAWN']._serialized_start=338
   _globals['_DOCUMENTWITHDRAWN']._serialized_end=430
   _globals['_DOCUMENTCHUNKED']._serialized_start=433
-  _globals['_DOCUMENTCHUNKED']._serialized_end=633
-  _globals['_DOCUMENTREJECTED']._serialized_start=635
-  _globals['_DOCUMENTREJECTED']._serialized_end=727
-  _globals['_DOCUMENTRETIRED']._serialized_start=729
-  _globals['_DOCUMENTRETIRED']._serialized_end=803
-  _globals['_EMBEDDEDCHUNK']._serialized_start=805
-  _globals['_EMBEDDEDCHUNK']._serialized_end=882
-  _globals['_CHUNKSEMBEDDED']._serialized_start=885
-  _globals['_CHUNKSEMBEDDED']._serialized_end=1113
-  _globals['_DOCUMENTINDEXED']._serialized_start=1116
-  _globals['_DOCUMENTINDEXED']._serialized_end=1293
+  _globals['_DOCUMENTCHUNKED']._serialized_end=723
+  _globals['_DOCUMENTREJECTED']._serialized_start=726
+  _globals['_DOCUMENTREJECTED']._serialized_end=870
+  _globals['_DOCUMENTRETIRED']._serialized_start=873
+  _globals['_DOCUMENTRETIRED']._serialized_end=1017
+  _globals['_EMBEDDEDCHUNK']._serialized_start=1019
+  _globals['_EMBEDDEDCHUNK']._serialized_end=1096
+  _globals['_CHUNKSEMBEDDED']._serialized_start=1099
+  _globals['_CHUNKSEMBEDDED']._serialized_end=1327
+  _globals['_DOCUMENTINDEXED']._serialized_start=1330
+  _globals['_DOCUMENTINDEXED']._serialized_end=1507
 # @@protoc_insertion_point(module_scope)

@@ -100,6 +100,9 @@ class DocumentChunked(_message.Message):
     SOURCE_URI_FIELD_NUMBER: _builtins.int
     CHUNKS_FIELD_NUMBER: _builtins.int
     MASKED_COUNT_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    SUBMITTED_TIME_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     document_id: _builtins.str
     version: _builtins.int
@@ -109,8 +112,16 @@ class DocumentChunked(_message.Message):
     source_uri: _builtins.str
     masked_count: _builtins.int
     """How many pieces of personal data were masked."""
+    event_id: _builtins.str
+    """Id of the accepted event."""
+    media_type: _builtins.str
+    """As it was submitted."""
     @_builtins.property
     def chunks(self) -> _containers.RepeatedCompositeFieldContainer[_chunk_pb2.Chunk]: ...
+    @_builtins.property
+    def submitted_time(self) -> _timestamp_pb2.Timestamp:
+        """When the broker took the submission."""
+
     def __init__(
         self,
         *,
@@ -122,10 +133,13 @@ class DocumentChunked(_message.Message):
         source_uri: _builtins.str = ...,
         chunks: _abc.Iterable[_chunk_pb2.Chunk] | None = ...,
         masked_count: _builtins.int = ...,
+        event_id: _builtins.str = ...,
+        media_type: _builtins.str = ...,
+        submitted_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["submitted_time", b"submitted_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "content_hash", b"content_hash", "document_id", b"document_id", "masked_count", b"masked_count", "source_uri", b"source_uri", "tenant_id", b"tenant_id", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "content_hash", b"content_hash", "document_id", b"document_id", "event_id", b"event_id", "masked_count", b"masked_count", "media_type", b"media_type", "source_uri", b"source_uri", "submitted_time", b"submitted_time", "tenant_id", b"tenant_id", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -141,12 +155,17 @@ class DocumentRejected(_message.Message):
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    SUBMITTED_TIME_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     document_id: _builtins.str
     reason: _builtins.str
     """Name of an ErrorReason."""
     event_id: _builtins.str
     """Id of the refused event."""
+    @_builtins.property
+    def submitted_time(self) -> _timestamp_pb2.Timestamp:
+        """When the broker took the submission."""
+
     def __init__(
         self,
         *,
@@ -154,10 +173,11 @@ class DocumentRejected(_message.Message):
         document_id: _builtins.str = ...,
         reason: _builtins.str = ...,
         event_id: _builtins.str = ...,
+        submitted_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["submitted_time", b"submitted_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "event_id", b"event_id", "reason", b"reason", "tenant_id", b"tenant_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "event_id", b"event_id", "reason", b"reason", "submitted_time", b"submitted_time", "tenant_id", b"tenant_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -172,20 +192,30 @@ class DocumentRetired(_message.Message):
     TENANT_ID_FIELD_NUMBER: _builtins.int
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_TIME_FIELD_NUMBER: _builtins.int
     tenant_id: _builtins.str
     document_id: _builtins.str
     version: _builtins.int
     """The version that the withdrawal takes; versions at or below it are gone."""
+    event_id: _builtins.str
+    """Id of the withdrawal's event."""
+    @_builtins.property
+    def withdrawn_time(self) -> _timestamp_pb2.Timestamp:
+        """When the broker took the withdrawal."""
+
     def __init__(
         self,
         *,
         tenant_id: _builtins.str = ...,
         document_id: _builtins.str = ...,
         version: _builtins.int = ...,
+        event_id: _builtins.str = ...,
+        withdrawn_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["withdrawn_time", b"withdrawn_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "tenant_id", b"tenant_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "event_id", b"event_id", "tenant_id", b"tenant_id", "version", b"version", "withdrawn_time", b"withdrawn_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
