@@ -51,8 +51,9 @@ A dead letter keeps the record's key, value and headers without the token, and a
 dead-lettered, and what to do about it: [dead letters](dead-letters.md). Why: [decision 1](decisions/0001-delivery.md).
 
 Topics belong to one of three classes of retention: facts are kept for ever, since every store is rebuilt from
-them; commands of outsiders are meant for 7 days, and are kept for ever as well as long as a rebuild of ingest
-reads the documents from them; dead letters are kept for {days} days.
+them; commands of outsiders, which hold their text unmasked, are kept for 7 days, and no rebuild needs them (the
+original bytes of a live document lie once, in the [artifact store](artifacts.md)); dead letters are kept for
+{days} days. A topic that is there already keeps its own retention: [upgrades](operations.md#upgrades).
 
 | topic | message | key | owner | partitions | kept | written by |
 |---|---|---|---|---|---|---|

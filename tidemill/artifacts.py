@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -58,7 +59,32 @@ class ArtifactStore:
         """
         with store_faults():
             async with asyncio.timeout(timeout):
-                return await asyncio.to_thread(self._put, folder, checked(name))
+                return await asyncio.to_thread(self._put, files_of(folder), checked(name))
+
+    async def put_files(
+        self, files: Mapping[str, bytes], name: str, timeout: float = TRANSFER_SECONDS
+    ) -> Artifact:
+        """The same with contents by relative path."""
+        with store_faults():
+            async with asyncio.timeout(timeout):
+                return await asyncio.to_thread(self._put, files, checked(name))
+
+    async def remove_folder(self, name: str, timeout: float = TRANSFER_SECONDS) -> None:
+        """The folder is gone; one that is not there stays so."""
+        with store_faults():
+            async with asyncio.timeout(timeout):
+                await asyncio.to_thread(self._remove, checked(name))
+
+    async def folders_before(
+        self, prefix: str, time: float, timeout: float = TRANSFER_SECONDS
+    ) -> list[str]:
+        """Names under the prefix of folders, whole or not, in which nothing was put since then.
+
+        time: seconds since the epoch, by the store's clock.
+        """
+        with store_faults():
+            async with asyncio.timeout(timeout):
+                return await asyncio.to_thread(self._folders_before, checked(prefix), time)
 
     async def fetch_folder(
         self, uri: str, hash: str, into: Path, timeout: float = TRANSFER_SECONDS
@@ -73,22 +99,39 @@ class ArtifactStore:
             async with asyncio.timeout(timeout):
                 return await asyncio.to_thread(self._fetch, uri, hash, into)
 
-    def _put(self, folder: Path, name: str) -> Artifact:
-        manifest = manifest_of(folder)
+    def _put(self, files: Mapping[str, Path | bytes], name: str) -> Artifact:
+        manifest = manifest_of_files(files)
         target = f"{self._root}/{name}"
         artifact = Artifact(f"{self._base}/{name}", sha256(manifest))
         if self._files.exists(f"{target}/{MANIFEST}"):
             if self._read_manifest(target) != manifest:
                 raise Fault(Reason.FAILED_PRECONDITION, problem="NAME_TAKEN", artifact=name)
             return artifact
-        for file in json.loads(manifest):
+        for file, content in files.items():
             self._make_folder(str(PurePosixPath(target, file).parent))
-            self._files.put_file(str(folder / file), f"{target}/{file}")
+            if isinstance(content, bytes):
+                self._files.pipe_file(f"{target}/{file}", content)
+            else:
+                self._files.put_file(str(content), f"{target}/{file}")
         # The manifest makes the folder exist: a put that was killed before it is simply redone.
         self._make_folder(target)
         self._files.pipe_file(f"{target}/{MANIFEST}.part", manifest)
         self._files.mv(f"{target}/{MANIFEST}.part", f"{target}/{MANIFEST}")
         return artifact
+
+    def _remove(self, name: str) -> None:
+        """Without its manifest it is no folder any more, so that goes first."""
+        target = f"{self._root}/{name}"
+        for path in (f"{target}/{MANIFEST}", target):
+            if self._files.exists(path):
+                self._files.rm(path, recursive=True)
+
+    def _folders_before(self, prefix: str, time: float) -> list[str]:
+        changed: dict[str, float] = {}
+        for path, info in self._files.find(f"{self._root}/{prefix}", detail=True).items():
+            name = str(PurePosixPath(path).parent).removeprefix(f"{self._root}/")
+            changed[name] = max(changed_at(info), changed.get(name, 0.0))
+        return sorted(name for name, moment in changed.items() if moment < time)
 
     def _make_folder(self, path: str) -> None:
         """An object store has none, and asking for one there would make a missing bucket."""
@@ -153,16 +196,34 @@ def options_of(url: str) -> dict[str, Any]:
     return options
 
 
-def manifest_of(folder: Path) -> bytes:
-    """JSON object of relative path to SHA-256, sorted: equal content gives equal bytes."""
-    files = {
-        path.relative_to(folder).as_posix(): file_sha256(path)
+def changed_at(info: Mapping[str, Any]) -> float:
+    """Seconds since the epoch; each library names it otherwise."""
+    moment = next(info[key] for key in ("mtime", "LastModified", "last_modified") if key in info)
+    return float(moment.timestamp() if isinstance(moment, datetime) else moment)
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """By relative path."""
+    return {
+        path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
         if path.is_file() and path.name != MANIFEST
     }
+
+
+def manifest_of(folder: Path) -> bytes:
+    return manifest_of_files(files_of(folder))
+
+
+def manifest_of_files(files: Mapping[str, Path | bytes]) -> bytes:
+    """JSON object of relative path to SHA-256, sorted: equal content gives equal bytes."""
     if not files:
         raise Fault(Reason.FAILED_PRECONDITION, problem="FOLDER_EMPTY")
-    return json.dumps(files, sort_keys=True, separators=(",", ":")).encode()
+    hashes = {
+        name: sha256(content) if isinstance(content, bytes) else file_sha256(content)
+        for name, content in files.items()
+    }
+    return json.dumps(hashes, sort_keys=True, separators=(",", ":")).encode()
 
 
 def verifies(folder: Path, hash: str) -> bool:

@@ -15,6 +15,7 @@ M = TypeVar("M", bound=Message)
 
 DAY_MS = 24 * 60 * 60 * 1000
 FOREVER = -1
+COMMAND_RETENTION_MS = 7 * DAY_MS
 DEAD_LETTER_RETENTION_MS = 30 * DAY_MS
 MAX_MESSAGE_BYTES = 20 * 1024 * 1024
 # A dead letter is its record with a few headers more, and must fit whenever the record did.
@@ -38,9 +39,8 @@ class Retention(Enum):
 
 RETENTION_MS = {
     Retention.FACTS: FOREVER,
-    # Meant to be seven days. For ever as long as a rebuild of ingest reads the documents' content
-    # from documents.submitted, that is until ingest keeps the originals elsewhere.
-    Retention.COMMANDS: FOREVER,
+    # They hold users' text unmasked, and no rebuild needs them.
+    Retention.COMMANDS: COMMAND_RETENTION_MS,
     Retention.DEAD_LETTERS: DEAD_LETTER_RETENTION_MS,
 }
 

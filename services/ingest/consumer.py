@@ -22,6 +22,6 @@ def subscribe(bus: Bus, ingest: Ingest, *, timeout: float) -> None:
         batch=SUBMISSIONS,
         look_first=False,
     )
-    withdrawal, indexed = events.take_withdrawal, events.take_indexed
+    withdrawal, indexed = partial(events.take_withdrawal, ingest), events.take_indexed
     bus.subscribe(topics.DOCUMENTS_WITHDRAWN, withdrawal, batch=BATCH, look_first=False)
     bus.subscribe(topics.DOCUMENTS_INDEXED, indexed, batch=BATCH, look_first=False)

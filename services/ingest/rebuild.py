@@ -1,17 +1,20 @@
 """How ingest's store follows from the log."""
 
+from services.ingest.adapters.originals import Originals
 from services.ingest.adapters.store import Base
 from services.ingest.handlers import events
 from services.ingest.handlers.rebuilding import Rebuilding, Told, digests
 from services.ingest.migrations import MIGRATIONS
 from tidemill import topics
+from tidemill.artifacts import ArtifactStore
 from tidemill.rebuild.plan import Input, Output, Plan, Stage
 
 
 def plan(stage: Stage) -> Plan:
     """What was told first, which makes the rows; then what it was told of, as far as the log still
     has it, and what became searchable."""
-    rebuilding = Rebuilding(stage.database, Told())
+    originals = Originals(ArtifactStore(stage.settings.artifacts_url))
+    rebuilding = Rebuilding(stage.database, Told(), originals)
     return Plan(
         migrations=MIGRATIONS,
         tables=Base.metadata,

@@ -19,6 +19,7 @@ from services.inference.adapters.release_book import ReleaseBook
 from services.inference.handlers.feedback import FeedbackTaking
 from services.ingest import consumer as ingest
 from services.ingest.adapters import store as ingest_store
+from services.ingest.adapters.originals import Originals
 from services.ingest.adapters.preparation import Limits as ReadingLimits
 from services.ingest.adapters.reader import Allowance, Reader
 from services.ingest.handlers.events import Ingest
@@ -37,6 +38,7 @@ from services.trainer.handlers.feedback import FeedbackMeter
 from tests.any_order.history import START, Event
 from tests.tables import create_tables
 from tests.unit.retriever.world import ManualClock
+from tidemill.artifacts import ArtifactStore
 from tidemill.bus import Bus, inbox, open_bus
 from tidemill.bus.dispatcher import OrderedDispatcher
 from tidemill.bus.envelope import Record
@@ -66,6 +68,7 @@ TABLES: dict[str, Any] = {
 class Street:
     """The services side by side; buses, their rows and telemetry by service name."""
 
+    folder: Path
     identity: Identity
     vectors: VectorStore
     clock: Clock = field(default_factory=SystemClock)
@@ -117,7 +120,7 @@ async def open_street(
     # Tokens are judged by an event's own time.
     key = load_or_create_key(folder / "keys")
     identity = Identity(key, "history", ManualClock(START))
-    street = Street(identity, vectors, clock)
+    street = Street(folder, identity, vectors, clock)
     async with AsyncExitStack() as stack:
         for service, base in TABLES.items():
             open_rows = open_database(f"sqlite+aiosqlite:///{folder / service}.db")
@@ -143,7 +146,8 @@ def subscribe(bus: Bus, telemetry: Telemetry, street: Street, reader: Reader) ->
             taking = FeedbackTaking(bus.database, bus, street.clock, telemetry.tracer)
             inference.subscribe(bus, ReleaseBook(bus.database, street.clock), taking, Wake())
         case "ingest":
-            ingest.subscribe(bus, Ingest(bus.database, reader, 1 << 20), timeout=60.0)
+            originals = Originals(ArtifactStore(str(street.folder / "artifacts")))
+            ingest.subscribe(bus, Ingest(bus.database, reader, originals, 1 << 20), timeout=60.0)
         case "monitor":
             monitor.subscribe(monitor_parts(bus, telemetry, street.clock), Wake())
         case "retriever":

@@ -172,7 +172,7 @@ def test_whoever_keeps_artifacts_may_reach_their_store() -> None:
     policies = {d["metadata"]["name"]: d["spec"] for d in documents("cpu", "NetworkPolicy")}
     (names,) = policies["artifacts"]["podSelector"]["matchExpressions"]
     jobs = {d["metadata"]["name"] for d in documents("cpu", "ScaledJob")}
-    assert set(names["values"]) == {"inference", "trainer"} | jobs
+    assert set(names["values"]) == {"ingest", "inference", "trainer"} | jobs
 
 
 def test_no_budget_forbids_a_drain() -> None:

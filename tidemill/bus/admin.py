@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from tidemill.bus.goodbye import GOODBYE_SECONDS
@@ -16,6 +17,9 @@ from tidemill.topics import CATALOGUE, dead_letter_configs
 ADMIN_SECONDS = 30.0
 TOPIC_ALREADY_EXISTS = 36
 MAX_REPLICAS = 3
+RETENTION = "retention.ms"
+SET_ON_TOPIC = 1
+"""Source of a setting in DescribeConfigs."""
 MEMBERS = 5
 """Place of the members among the fields of a described group."""
 
@@ -56,6 +60,35 @@ async def create_topics(bootstrap: str, partitions: int = 0) -> list[TopicStatus
             check_errors(response.topic_errors)
     new = {topic.name for topic in missing}
     return [TopicStatus(topic.name, topic.name in new) for topic in wanted]
+
+
+async def align_retention(bootstrap: str) -> list[str]:
+    """Give topics that are there the catalogue's retention; names of those that had another one.
+
+    What else was set on them stays. Raises Fault as create_topics does.
+    """
+    async with administering(bootstrap) as client:
+        existing = set(await client.list_topics())
+        wanted = {t.name: t.configs()[RETENTION] for t in CATALOGUE if t.name in existing}
+        found = await settings_of(client, list(wanted))
+        other = {n: s for n, s in found.items() if s.get(RETENTION) != wanted[n]}
+        changes = [
+            ConfigResource(ConfigResourceType.TOPIC, n, s | {RETENTION: wanted[n]})
+            for n, s in other.items()
+        ]
+        for response in await client.alter_configs(changes) if changes else ():
+            check_errors((name, code) for code, _, _, name in response.resources)
+    return sorted(other)
+
+
+async def settings_of(client: Any, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What was set on each topic itself, not on the broker."""
+    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    return {
+        name: {key: value for key, value, _, source, *_ in entries if source == SET_ON_TOPIC}
+        for response in (await client.describe_configs(asked) if asked else ())
+        for _, _, _, name, entries in response.resources
+    }
 
 
 @asynccontextmanager

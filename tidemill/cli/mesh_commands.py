@@ -143,14 +143,35 @@ async def probe_all(context: Context) -> list[dict[str, object]]:
     return [asdict(state) | {"ready": ok} for state, ok in zip(states, ready, strict=True)]
 
 
+def topic_rows(created: set[str], changed: set[str]) -> list[dict[str, object]]:
+    """The catalogue; which topics were created, and which keep records for another time now."""
+    from tidemill.topics import CATALOGUE
+
+    return [
+        {
+            "topic": t.name,
+            "message": t.message.DESCRIPTOR.name,
+            "owner": t.owner,
+            "partitions": t.partitions,
+            "write_scope": t.write_scope or "",
+            "dead_letters": t.dead_letter_name,
+            "created": t.name in created,
+            "retention_changed": t.name in changed,
+        }
+        for t in CATALOGUE
+    ]
+
+
 def topics(
     json_mode: bool = JSON_OPTION,
     create: bool = typer.Option(False, "--create", help="Create the missing topics."),
     partitions: int = typer.Option(0, min=0, help="Of each new topic; 0 for the catalogue's."),
+    retention: bool = typer.Option(
+        False, "--retention", help="Keep records for as long as the catalogue says."
+    ),
 ) -> None:
     """List the catalogue of topics; --create makes the missing ones on the broker."""
-    from tidemill.bus.admin import create_topics
-    from tidemill.topics import CATALOGUE
+    from tidemill.bus.admin import align_retention, create_topics
 
     context = open_context(json_mode=json_mode)
 
@@ -159,22 +180,15 @@ def topics(
         if create:
             statuses = await create_topics(context.settings.kafka_address, partitions)
             created = {s.name for s in statuses if s.created}
-        rows = [
-            {
-                "topic": t.name,
-                "message": t.message.DESCRIPTOR.name,
-                "owner": t.owner,
-                "partitions": t.partitions,
-                "write_scope": t.write_scope or "",
-                "dead_letters": t.dead_letter_name,
-                "created": t.name in created,
-            }
-            for t in CATALOGUE
-        ]
+        changed = await align_retention(context.settings.kafka_address) if retention else []
+        rows = topic_rows(created, set(changed))
         context.output.document({"topics": rows})
         columns = ("topic", "message", "owner", "partitions", "write_scope")
         context.output.table(columns, [[row[c] for c in columns] for row in rows])
         if create:
             context.output.line(f"Created {len(created)} topics, dead letters included.")
+        if retention:
+            names = ", ".join(changed) or "none"
+            context.output.line(f"Changed the retention of: {names}.")
 
     run(context, work())

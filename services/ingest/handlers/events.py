@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from services.ingest.adapters.originals import Originals, name_in_force, name_of
 from services.ingest.adapters.preparation import Source
 from services.ingest.adapters.reader import Reader
 from services.ingest.adapters.store import (
@@ -45,6 +46,7 @@ class Ingest:
 
     database: Database
     reader: Reader
+    originals: Originals
     max_document_bytes: int
 
 
@@ -57,9 +59,14 @@ async def take_submission(ingest: Ingest, message: DocumentSubmitted, delivery: 
     except Rejected as rejected:
         await _reject(message, delivery, rejected.reason)
         return
+    if prepared is not None:
+        original = name_of(delivery.tenant_id, message.document_id, delivery.event_id, digest)
+        await ingest.originals.keep(original, message.content)
 
-    def work(unit: UnitOfWork) -> None:
+    def work(unit: UnitOfWork) -> str | None:
+        """The original of the version that is in force no longer."""
         row = row_of(unit, message.document_id)
+        replaced = name_in_force(row)
         outcome = versions.submit(row.standing, digest, delivery.time)
         if isinstance(outcome, versions.Overtaken):
             # In its own time it made a version, or changed nothing: then nobody refused it.
@@ -67,13 +74,20 @@ async def take_submission(ingest: Ingest, message: DocumentSubmitted, delivery: 
                 _note_rejection(unit, row, delivery, Reason.FAILED_PRECONDITION.value)
         elif isinstance(outcome, versions.NewVersion) and prepared is not None:
             _accept(unit, row, delivery, message, digest, prepared, outcome.version)
+            return replaced
         elif isinstance(outcome, versions.NewVersion):
             # What was known a moment ago was withdrawn meanwhile: read it after all.
             raise Fault(Reason.OVERLOADED, detail="changed_meanwhile")
         else:
             note_accepted(row, delivery.time)
+        return None
 
-    await delivery.apply(work)
+    await _drop(ingest, await delivery.apply(work))
+
+
+async def _drop(ingest: Ingest, original: str | None) -> None:
+    if original is not None:
+        await ingest.originals.drop(original)
 
 
 def check(message: DocumentSubmitted, aggregate_id: str, max_bytes: int) -> None:
@@ -229,17 +243,19 @@ def chunks(
     ]
 
 
-async def take_withdrawal(message: DocumentWithdrawn, delivery: Delivery) -> None:
+async def take_withdrawal(ingest: Ingest, message: DocumentWithdrawn, delivery: Delivery) -> None:
     """Takes a version and retires the document; one that nobody knows is remembered as gone."""
     check_id(message.document_id, delivery.aggregate_id)
-    await delivery.apply(partial(_withdraw, message=message, delivery=delivery))
+    replaced = await delivery.apply(partial(_withdraw, message=message, delivery=delivery))
+    await _drop(ingest, replaced)
 
 
-def _withdraw(unit: UnitOfWork, message: DocumentWithdrawn, delivery: Delivery) -> None:
+def _withdraw(unit: UnitOfWork, message: DocumentWithdrawn, delivery: Delivery) -> str | None:
+    """The original of the version that is in force no longer."""
     row = row_of(unit, message.document_id)
-    outcome = versions.withdraw(row.standing, delivery.time)
+    outcome, replaced = versions.withdraw(row.standing, delivery.time), name_in_force(row)
     if isinstance(outcome, versions.Overtaken):
-        return
+        return None
     note_withdrawn(row, delivery.time)
     if isinstance(outcome, versions.NewVersion):
         new_version(unit, row, Version(outcome.version, "", 0, delivery.event_id))
@@ -251,6 +267,7 @@ def _withdraw(unit: UnitOfWork, message: DocumentWithdrawn, delivery: Delivery) 
         )
         event.withdrawn_time.FromDatetime(delivery.time)
         unit.publish(topics.DOCUMENTS_RETIRED, row.document_id, event)
+    return replaced
 
 
 async def take_indexed(message: DocumentIndexed, delivery: Delivery) -> None:

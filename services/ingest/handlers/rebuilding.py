@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from services.ingest.adapters.originals import Originals, name_of
 from services.ingest.adapters.store import (
     DocumentRow,
     RequestRow,
@@ -78,6 +79,7 @@ class Rebuilding:
 
     database: Database
     told: Told
+    originals: Originals
 
     def read_chunked(self, message: DocumentChunked, record: Record, unit: UnitOfWork) -> None:
         self.told.accepted[record.event_id] = message.version
@@ -111,6 +113,8 @@ class Rebuilding:
         chunked = told_id(delivery.event_id, delivery.key, submitted, topics.DOCUMENTS_CHUNKED)
         refused = told_id(delivery.event_id, delivery.key, submitted, topics.DOCUMENTS_REJECTED)
         digest = content_hash(message.media_type, message.title, message.content)
+        if chunked in self.told.accepted:
+            await self._keep_original(message, delivery, self.told.accepted[chunked], digest)
 
         def work(unit: UnitOfWork) -> None:
             remember(unit, submitted, message, delivery)
@@ -128,6 +132,16 @@ class Rebuilding:
                 note_accepted(row, delivery.time)
 
         await delivery.apply(work)
+
+    async def _keep_original(
+        self, message: DocumentSubmitted, delivery: Delivery, version: int, digest: str
+    ) -> None:
+        """Releases before this one left it on the log alone."""
+        tenant, document = delivery.tenant_id, message.document_id
+        row = await self.database.read(lambda session: find_document(session, tenant, document))
+        if row is not None and row.version == version:
+            name = name_of(tenant, document, delivery.event_id, digest)
+            await self.originals.keep(name, message.content)
 
     def _name(self, unit: UnitOfWork, row: DocumentRow, told: str, delivery: Delivery) -> None:
         """The event that made a version."""

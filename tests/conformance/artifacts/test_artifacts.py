@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import aiohttp
@@ -18,6 +19,8 @@ LARGE = 60 * 1024 * 1024
 def write(url: str, path: str, content: str) -> None:
     """Behind the store's back."""
     files, root = url_to_fs(url)
+    if "file" in files.protocol:
+        files.makedirs(str(Path(f"{root}/{path}").parent), exist_ok=True)
     files.pipe_file(f"{root}/{path}", content.encode())
 
 
@@ -135,6 +138,41 @@ async def test_an_empty_folder_is_refused(store: ArtifactStore, tmp_path: Path) 
     with pytest.raises(Fault) as caught:
         await store.put_folder(tmp_path / "empty", "empty")
     assert caught.value.metadata["problem"] == "FOLDER_EMPTY"
+
+
+async def test_contents_are_put_like_a_folder_of_files(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    stored = await store.put_files({"content": b"27 days."}, "originals/harbor/a/b")
+    same = await store.put_folder(
+        folder(tmp_path / "x", content="27 days."), "originals/harbor/a/c"
+    )
+    assert stored.hash == same.hash
+    fetched = await store.fetch_folder(stored.uri, stored.hash, tmp_path / "into")
+    assert (fetched / "content").read_bytes() == b"27 days."
+
+
+async def test_a_removed_folder_is_gone_and_may_be_removed_again(
+    store: ArtifactStore, tmp_path: Path
+) -> None:
+    names = ["originals/harbor/a", "originals/harbor/b"]
+    stored = [await store.put_files({"content": b"x"}, name) for name in names]
+    for _ in range(2):
+        await store.remove_folder(names[0])
+    with pytest.raises(Fault) as caught:
+        await store.fetch_folder(stored[0].uri, stored[0].hash, tmp_path / "gone")
+    assert caught.value.reason is Reason.NOT_FOUND
+    await store.fetch_folder(stored[1].uri, stored[1].hash, tmp_path / "there")
+
+
+async def test_old_folders_are_listed_whole_or_not(store: ArtifactStore, url: str) -> None:
+    assert await store.folders_before("originals", 1e12) == []
+    await store.put_files({"content": b"x"}, "originals/harbor/a")
+    await store.put_files({"content": b"x"}, "adapters/harbor/a")
+    write(url, "originals/harbor/b/content", "put by a process that was killed")
+    found = await store.folders_before("originals", time.time() + 60)
+    assert found == ["originals/harbor/a", "originals/harbor/b"]
+    assert await store.folders_before("originals", time.time() - 60) == []
 
 
 async def test_what_another_process_stored_is_seen_at_once(

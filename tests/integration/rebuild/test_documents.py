@@ -1,6 +1,8 @@
 """Ingest's and the embedder's rows are lost: versions keep their numbers, and only what was lost
 on its way to the log is worked on again."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,6 +106,22 @@ async def test_versions_come_back_when_the_submissions_are_no_longer_on_the_log(
                 assert after == document
             await outside.submit(SUBMITTED, "travel", MARKDOWN, b"Trains.")
             await outside.becomes("travel", version=3)
+
+
+async def test_originals_of_live_documents_are_put_where_they_are_missing(mesh: Mesh) -> None:
+    """As after an upgrade from a release that left them on the log alone."""
+    folder = Path(mesh.settings.artifacts_url)
+    async with outside_of(mesh.settings, mesh.mint) as outside, mesh.service("ingest"):
+        for text in (b"27 days.", b"28 days."):
+            await outside.submit(SUBMITTED, "leave", MARKDOWN, text)
+        await outside.becomes("leave", version=2)
+    shutil.rmtree(folder)
+    await rebuild(mesh.settings, "ingest")
+    assert contents(folder) == [b"28 days."]
+
+
+def contents(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in folder.rglob("content")]
 
 
 async def test_facts_without_their_beginning_make_no_store(mesh: Mesh) -> None:
