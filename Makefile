@@ -41,7 +41,7 @@ test: setup ## Run all tests: unit, real broker, real Triton, end to end
 	@# Most tests wait for processes, so three run at a time on two cores; a process that a busy
 	@# machine starved is tried once more, and the report names it. The longest come first, so that
 	@# all end together. Overload, which measures a pace, and the loop get the machine alone.
-	$(BIN)/pytest -n 3 --no-loadscope-reorder --reruns 1 -rR tests/integration tests/faults tests/outages tests/simulation tests/poison tests/any_order tests/ledger tests/conformance tests/unit --ignore $(ALONE)
+	$(BIN)/pytest -n 3 --no-loadscope-reorder --reruns 1 -rR tests/integration tests/faults tests/outages tests/simulation tests/poison tests/any_order tests/ledger tests/conformance tests/upgrade tests/unit --ignore $(ALONE)
 	$(BIN)/pytest $(ALONE) tests/e2e
 	@echo "Next: make demo, or make check"
 

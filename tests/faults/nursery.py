@@ -95,24 +95,32 @@ class Child:
 
 
 class Nursery:
-    """One zygote; use as an async context manager. Its end is the end of all its children."""
+    """One zygote; use as an async context manager. Its end is the end of all its children.
 
-    def __init__(self, roles: tuple[str, ...]) -> None:
+    python, root: of another release, if its code is to run.
+    """
+
+    def __init__(
+        self, roles: tuple[str, ...], *, python: str = sys.executable, root: Path = ROOT
+    ) -> None:
         self._roles = roles
+        self._python = python
+        self._root = root
         self._turn = asyncio.Lock()
         self._zygote: asyncio.subprocess.Process | None = None
 
     async def __aenter__(self) -> "Nursery":
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+        environment.pop("PYTHONPATH", None)
         self._zygote = await asyncio.create_subprocess_exec(
-            sys.executable,
+            self._python,
             "-m",
             "tests.faults.zygote",
             *self._roles,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
-            cwd=ROOT,
+            cwd=self._root,
         )
         if await self._line(120.0) != "ready":
             raise RuntimeError("the zygote did not start")
