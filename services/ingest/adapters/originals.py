@@ -14,7 +14,8 @@ from tidemill.faults import Fault
 
 PREFIX = "originals"
 FILE = "content"
-SECONDS = 60.0
+KEEP_SECONDS = 60.0
+DROP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Originals:
     store: ArtifactStore
 
     async def keep(self, name: str, content: bytes) -> None:
-        await self.store.put_files({FILE: content}, name, SECONDS)
+        await self.store.put_files({FILE: content}, name, KEEP_SECONDS)
 
     async def drop(self, name: str) -> None:
         """What cannot be dropped now is swept later."""
         with suppress(Fault):
-            await self.store.remove_folder(name, SECONDS)
+            await self.store.remove_folder(name, DROP_SECONDS)
 
 
 def name_of(tenant_id: str, document_id: str, event_id: str, content_hash: str) -> str:
