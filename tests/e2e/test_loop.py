@@ -1,6 +1,7 @@
 """The whole loop on a mesh of processes: learn, gate, promote, refuse, alert; then use it."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from tests.home import new_home
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.timeout(2400)]
 
+SPANS_SECONDS = 10.0
+"""A process writes its spans twice a second."""
 QUESTIONS = {
     "How many days of annual leave does a full-time employee get?": "hr/annual-leave",
     "In which staff portal do employees request annual leave?": "hr/annual-leave",
@@ -101,9 +104,12 @@ def test_a_second_mesh_on_taken_ports_is_told_what_to_change(
 def test_one_trace_leads_from_a_document_event_to_its_vector(figures: Any, mesh: Mesh) -> None:
     submitted = mesh.json("submit", "README.md")
     event_id = submitted["documents"][0]["event_id"]
+    wanted = {"tidemill-ingest", "tidemill-embedder", "tidemill-retriever"}
+    deadline = time.monotonic() + SPANS_SECONDS
     spans = mesh.json("trace", event_id)["spans"]
-    services = {span["service"] for span in spans}
-    assert {"tidemill-ingest", "tidemill-embedder", "tidemill-retriever"} <= services
+    while not wanted <= {span["service"] for span in spans} and time.monotonic() < deadline:
+        spans = mesh.json("trace", event_id)["spans"]
+    assert wanted <= {span["service"] for span in spans}
     assert {span["trace_id"] for span in spans} == {spans[0]["trace_id"]}
 
 
