@@ -52,6 +52,17 @@ def test_the_command_line_may_write_where_a_rebuild_works() -> None:
     assert {f"{home}/{name}" for name in ("logs", *SERVICES)} <= written
 
 
+def test_whoever_writes_artifacts_has_their_volume() -> None:
+    """Ingest and the trainer by themselves, and the command line when it rebuilds ingest."""
+    held = {
+        name: mount.get("read_only", False)
+        for name, service in composed(profiles=PROFILES)["services"].items()
+        for mount in service.get("volumes", [])
+        if mount["target"] == "/var/lib/tidemill/artifacts"
+    }
+    assert held == {"ingest": False, "trainer": False, "cli": False, "inference": True}
+
+
 @EVERY_FILE
 def test_ports_are_on_loopback(overlays: tuple[str, ...]) -> None:
     for name, service in services(*overlays).items():
