@@ -68,6 +68,10 @@ class Topic(Generic[M]):
     def dead_letter_name(self) -> str:
         return f"{self.name}.dlq"
 
+    def is_submitted_to(self, service: str) -> bool:
+        """Whether outsiders ask something of the service on it."""
+        return self.write_scope is not None and self.owner == service
+
     @property
     def takes_both(self) -> bool:
         """Whether facts and submissions lie on it side by side."""

@@ -217,7 +217,7 @@ class Consumer(Generic[M]):
                 if given_up is None and message is not None and isinstance(sender, Sender):
                     failure = await self._try(message, record, sender, claim)
                 else:
-                    failure = await self._dead_letter(record, claim, given_up, span)
+                    failure = await self._dead_letter(record, sender, claim, given_up, span)
                 if failure is None:
                     return self._ended(given_up, span)
                 tries.note(failure)
@@ -264,8 +264,10 @@ class Consumer(Generic[M]):
         )
 
     async def _note_received(self, claim: inbox.Claim, failure: Failure, tries: Tries) -> None:
-        """Whoever submitted the event may ask why it is not done yet."""
-        if not self.topic.write_scope or tries.count > 1 or failure.kind is Kind.CONFLICT:
+        """Whoever submitted the event may ask the topic's owner why it is not done yet."""
+        if not self.topic.is_submitted_to(self.service):
+            return
+        if tries.count > 1 or failure.kind is Kind.CONFLICT:
             return
         reason, at = failure.fault.reason.value, self.clock.now()
         with suppress(Fault):  # then it is told by what becomes of the event
@@ -274,10 +276,15 @@ class Consumer(Generic[M]):
             )
 
     async def _dead_letter(
-        self, record: Record, claim: inbox.Claim, fault: Fault | None, span: Span
+        self,
+        record: Record,
+        sender: Sender | Fault,
+        claim: inbox.Claim,
+        fault: Fault | None,
+        span: Span,
     ) -> Failure | None:
         """Inbox row and dead letter in one transaction, so it is never both or neither."""
-        fault, sender = fault or Fault(Reason.INTERNAL), self._sender(record)
+        fault = fault or Fault(Reason.INTERNAL)
         subject = "" if isinstance(sender, Fault) else sender.subject
         values = dead_letter(record, self.name, fault, traceparent_of(span), subject)
         settling = Settling(claim, self.clock.now(), inbox.DEAD, fault.reason.value)

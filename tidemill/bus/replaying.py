@@ -72,7 +72,12 @@ class ReplayConsumer(Consumer[M]):
         return super()._message(record, sender)
 
     async def _dead_letter(
-        self, record: Record, claim: inbox.Claim, fault: Fault | None, span: Span
+        self,
+        record: Record,
+        sender: Sender | Fault,
+        claim: inbox.Claim,
+        fault: Fault | None,
+        span: Span,
     ) -> Failure | None:
         """What was dead-lettered is marked so; what cannot be applied for a passing reason stops
         all."""
@@ -83,7 +88,7 @@ class ReplayConsumer(Consumer[M]):
             return None
         if fault is not None and (fault.retryable or fault.reason in PASSING):
             raise ReplayFailed(self.name, record.origin, fault.reason.value)
-        return await super()._dead_letter(record, claim, fault, span)
+        return await super()._dead_letter(record, sender, claim, fault, span)
 
     def message_of(self, record: Record) -> M | None:
         """The event of a verified sender that this consumer is for; None for any other record."""

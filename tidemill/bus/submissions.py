@@ -68,7 +68,7 @@ async def get_submission(
 
 def consumers_of(service: str) -> Sequence[str]:
     """Names of the service's consumers that take submissions."""
-    return [f"{service}/{t.name}" for t in CATALOGUE if t.owner == service and t.write_scope]
+    return [f"{service}/{t.name}" for t in CATALOGUE if t.is_submitted_to(service)]
 
 
 def submission_of(row: InboxRow) -> Submission:

@@ -13,7 +13,7 @@ from typing import Any
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Column, Connection, inspect, text
 
 from tidemill.faults import StartRefused
 
@@ -91,3 +91,10 @@ class Migrations:
         return MigrationContext.configure(
             connection, opts={"version_table": f"{self.name}_revision", **options}
         )
+
+
+def add_missing_column(op: Operations, table: str, column: Column[Any]) -> None:
+    """For revisions; SQLite has no ADD COLUMN IF NOT EXISTS."""
+    known = {each["name"] for each in inspect(op.get_bind()).get_columns(table)}
+    if column.name not in known:
+        op.add_column(table, column)

@@ -13,11 +13,11 @@ from tidemill.api.events.v1 import (
 )
 from tidemill.api.inference.v1 import RecordFeedbackRequest
 from tidemill.faults import Fault, Reason
+from tidemill.ids import MAX_ID, fits
 from tidemill.security.personal_data import mask
 
 MAX_TEXT_CHARS = 2_000
 MAX_DOCUMENTS = 20
-MAX_ID_CHARS = 200
 
 Said = RecordFeedbackRequest | FeedbackSubmitted
 """The same fields, over gRPC or Kafka."""
@@ -36,15 +36,15 @@ def check(said: Said) -> None:
     signal = said.WhichOneof("signal")
     preferred = said.preferred_answer_id
     problems = {
-        "answer_id": not 0 < len(said.answer_id) <= MAX_ID_CHARS,
-        "request_id": len(said.request_id) > MAX_ID_CHARS,
+        "answer_id": not fits(said.answer_id),
+        "request_id": len(said.request_id) > MAX_ID,
         "document_ids": len(said.document_ids) > MAX_DOCUMENTS
-        or any(not 0 < len(document) <= MAX_ID_CHARS for document in said.document_ids),
+        or not all(map(fits, said.document_ids)),
         "signal": signal is None,
         "correction": signal == "correction" and not is_text(said.correction),
         "unanswerable": signal == "unanswerable" and not said.unanswerable,
         "preferred_answer_id": signal == "preferred_answer_id"
-        and (not 0 < len(preferred) <= MAX_ID_CHARS or preferred == said.answer_id),
+        and (not fits(preferred) or preferred == said.answer_id),
         "preferred_text": signal == "preferred_text" and not is_text(said.preferred_text),
     }
     for field, wrong in problems.items():

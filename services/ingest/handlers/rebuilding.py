@@ -138,8 +138,7 @@ class Rebuilding:
     ) -> None:
         """Releases before this one left it on the log alone."""
         tenant, document = delivery.tenant_id, message.document_id
-        row = await self.database.read(lambda session: find_document(session, tenant, document))
-        if row is not None and row.version == version:
+        if (await self._standing(tenant, document)).version == version:
             name = name_of(tenant, document, delivery.event_id, digest)
             await self.originals.keep(name, message.content)
 
@@ -181,7 +180,8 @@ class Rebuilding:
         if message is None:
             return False
         digest = content_hash(message.media_type, message.title, message.content)
-        outcome = versions.submit(await self._standing(sender), digest, record.time)
+        standing = await self._standing(sender.tenant_id, sender.aggregate_id)
+        outcome = versions.submit(standing, digest, record.time)
         return isinstance(outcome, versions.NewVersion)
 
     async def leaves_withdrawal(self, record: Record, sender: Sender) -> bool:
@@ -193,12 +193,13 @@ class Rebuilding:
             return False
         if readable(withdrawn, record, sender) is None:
             return False
-        outcome = versions.withdraw(await self._standing(sender), record.time)
+        standing = await self._standing(sender.tenant_id, sender.aggregate_id)
+        outcome = versions.withdraw(standing, record.time)
         return isinstance(outcome, versions.NewVersion)
 
-    async def _standing(self, sender: Sender) -> versions.Standing:
+    async def _standing(self, tenant_id: str, document_id: str) -> versions.Standing:
         row = await self.database.read(
-            lambda session: find_document(session, sender.tenant_id, sender.aggregate_id)
+            lambda session: find_document(session, tenant_id, document_id)
         )
         return row.standing if row is not None else versions.Standing()
 

@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from services.ingest.adapters.originals import PREFIX, Originals, name_in_force
+from services.ingest.adapters.originals import PREFIX, Originals, name_of
 from services.ingest.adapters.store import DocumentRow
 from tidemill.clock import Clock
 from tidemill.db import Database
@@ -42,6 +42,11 @@ async def sweep_originals(parts: Sweeping) -> int:
     return len(orphans)
 
 
-def names_in_force(session: Session) -> set[str | None]:
-    query = select(DocumentRow).where(DocumentRow.content_hash != "")
-    return {name_in_force(row) for row in session.scalars(query).yield_per(1_000)}
+def names_in_force(session: Session) -> set[str]:
+    query = select(
+        DocumentRow.tenant_id,
+        DocumentRow.document_id,
+        DocumentRow.event_id,
+        DocumentRow.content_hash,
+    ).where(DocumentRow.content_hash != "")
+    return {name_of(*row) for row in session.execute(query).yield_per(1_000)}

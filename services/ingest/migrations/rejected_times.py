@@ -7,15 +7,15 @@ The release before writes documents without it.
 import sqlalchemy as sa
 from alembic.operations import Operations
 
+from tidemill.db.migrations import add_missing_column
+
 revision = "ingest_2"
 down_revision = "ingest_1"
 
 
 def upgrade(op: Operations) -> None:
-    # SQLite has no ADD COLUMN IF NOT EXISTS.
-    known = {column["name"] for column in sa.inspect(op.get_bind()).get_columns("documents")}
-    if "rejected_time" not in known:
-        op.add_column("documents", sa.Column("rejected_time", sa.DateTime(timezone=True)))
+    column = sa.Column("rejected_time", sa.DateTime(timezone=True))
+    add_missing_column(op, "documents", column)
 
 
 def downgrade(op: Operations) -> None:

@@ -116,7 +116,7 @@ def _forget(
         key = tuple_(table.tenant_id, table.answer_id)
         session.execute(delete(table).where(key.in_([(row[0], row[1]) for row in found])))
         row = get_or_add(session, ForgottenRow, kind=table.__tablename__)
-        row.until = max(row.until or 0.0, found[-1].counted_at)
+        row.until = max(row.until, found[-1].counted_at)
     return len(found) == most
 
 

@@ -6,6 +6,8 @@ The release before writes both tables without these columns.
 import sqlalchemy as sa
 from alembic.operations import Operations
 
+from tidemill.db.migrations import add_missing_column
+
 revision = "monitor_2"
 down_revision = "monitor_1"
 
@@ -15,11 +17,8 @@ ADDED = (("thumbs", "counted_in", "-1"), ("watches", "windows", "0"))
 
 def upgrade(op: Operations) -> None:
     for table, name, default in ADDED:
-        # SQLite has no ADD COLUMN IF NOT EXISTS.
-        known = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
-        if name not in known:
-            column = sa.Column(name, sa.Integer(), server_default=default, nullable=False)
-            op.add_column(table, column)
+        column = sa.Column(name, sa.Integer(), server_default=default, nullable=False)
+        add_missing_column(op, table, column)
 
 
 def downgrade(op: Operations) -> None:

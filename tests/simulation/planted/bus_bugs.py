@@ -211,7 +211,7 @@ def letter_apart(right: Any) -> Any:
     """The inbox row, and a moment later the dead letter, in two transactions."""
 
     async def dead_lettered(
-        self: Consumer[Any], record: Any, claim: Any, fault: Any, span: Any
+        self: Consumer[Any], record: Any, sender: Any, claim: Any, fault: Any, span: Any
     ) -> Any:
         settling = commits.Settling(claim, self.clock.now(), inbox.DEAD, fault.reason.value)
         values = dead_letter(record, self.name, fault, "", "")
